@@ -1,0 +1,451 @@
+//! What a shard can be told to do, and what it answers.
+//!
+//! A leader packs many commands into one [`Batch`], with one stamp; the batch is one entry of the
+//! shard's log. `apply` gives one [`Outcome`] for each command, in order.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::*;
+
+/// What people attach to a session or a grant: host, pid, user, reason, trace id.
+pub type Metadata = BTreeMap<String, String>;
+
+/// One log entry of a shard: commands proposed together by one leader at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The shard's clock as the leader reckoned it.
+    pub at: Stamp,
+    /// Wall time, for the fields that people read.
+    pub wall: WallMs,
+    /// The range epoch under which the leader checked that the names belong here. If the shard's range
+    /// has changed since, every command is answered [`Outcome::StaleEpoch`].
+    pub epoch: RangeEpoch,
+    /// What to do, in order.
+    pub commands: Vec<Command>,
+}
+
+/// How a lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Mode {
+    /// One holder.
+    Exclusive,
+    /// Any number of shared holders, no exclusive one.
+    Shared,
+    /// At most `permits` holders at once, one permit each. All holders and waiters of a lock name the
+    /// same number; another is answered [`Outcome::Mismatch`].
+    Semaphore {
+        /// The number of permits.
+        permits: u32,
+    },
+}
+
+/// Asks for a lock or campaigns in an election.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Acquire {
+    /// Who asks. It must be attached to this shard.
+    pub session: SessionId,
+    /// Makes a repeat harmless.
+    pub request: RequestId,
+    /// What is asked for.
+    pub key: Key,
+    /// How it is to be held. Elections are exclusive.
+    pub mode: Mode,
+    /// The grant's own lease; without one it lives as long as its session.
+    pub lease: Option<Millis>,
+    /// How long to queue; zero tries once.
+    pub wait: Millis,
+    /// Waiters of a higher priority go first; FIFO within one.
+    pub priority: i32,
+    /// How long the lock stays closed after this grant was lost (expired or its session ended) rather
+    /// than released.
+    pub lock_delay: Millis,
+    /// Shown to whoever looks or waits. It overlays the session's own.
+    pub metadata: Metadata,
+    /// For elections: the candidate's id, which is the election's value while it leads.
+    pub value: Option<String>,
+}
+
+/// What the home tells a shard about a session that attaches to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The client's own name for itself; answered as `holder`.
+    pub client_id: String,
+    /// The session's TTL.
+    pub ttl: Millis,
+    /// The session's metadata.
+    pub metadata: Metadata,
+}
+
+/// Why a grant or a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum EndReason {
+    /// Its holder gave it back.
+    Released,
+    /// Its own lease ran out.
+    LeaseExpired,
+    /// Its session ran out.
+    SessionExpired,
+    /// Its session was closed by the client.
+    SessionClosed,
+    /// An operator broke it.
+    Broken,
+    /// It was granted to a waiter whose client never fetched it.
+    Unfetched,
+}
+
+/// All that can be done to a shard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    // The shard itself. Proposed by its leader only.
+    /// Gives the shard its range of the hash space, inclusive at both ends, and its epoch.
+    SetRange {
+        /// First hash of the range.
+        first: u64,
+        /// Last hash of the range.
+        last: u64,
+        /// Must exceed the present epoch, else nothing changes.
+        epoch: RangeEpoch,
+        /// The cluster's incarnation.
+        incarnation: Incarnation,
+    },
+    /// Moves the clock and ends what is due: leases, waits, lock-delays, old keyed answers.
+    Tick,
+
+    // Sessions, at home.
+    /// Opens a session. A repeat with the same id and client answers the same.
+    OpenSession {
+        /// The new session's id.
+        session: SessionId,
+        /// Who it is.
+        holder: Holder,
+    },
+    /// The client ends its session: it starts to close.
+    CloseSession {
+        /// Which.
+        session: SessionId,
+    },
+    /// The leader saw these sessions' deadlines pass in `term`. Refused where the entry's own log term
+    /// is another: a new leader owes each session a full TTL.
+    ExpireSessions {
+        /// Which.
+        sessions: Vec<SessionId>,
+        /// The leader's term when it watched the deadlines pass.
+        term: Term,
+    },
+    /// Records how much of their TTL silent sessions have left, so that a series of failovers cannot
+    /// keep a dead client alive. `None` clears the record of one that spoke again.
+    Checkpoint {
+        /// Which, and what is left.
+        sessions: Vec<(SessionId, Option<Millis>)>,
+    },
+    /// A shard asks whether it may let the session in; the home remembers the attachment.
+    Attach {
+        /// Which session.
+        session: SessionId,
+        /// The asking shard.
+        shard: ShardId,
+    },
+    /// A shard has dropped all that a closing session had there.
+    Detached {
+        /// Which session.
+        session: SessionId,
+        /// The shard that dropped it.
+        shard: ShardId,
+    },
+
+    // Sessions, at a shard that they use.
+    /// First use of this shard by a session: remember that its home is being asked.
+    Pend {
+        /// Which.
+        session: SessionId,
+    },
+    /// The home said yes to the attempt `nonce`.
+    Confirm {
+        /// Which session.
+        session: SessionId,
+        /// Which attempt.
+        nonce: Nonce,
+        /// What the home knows of it.
+        holder: Holder,
+    },
+    /// The home said no to the attempt `nonce`.
+    Unpend {
+        /// Which session.
+        session: SessionId,
+        /// Which attempt.
+        nonce: Nonce,
+    },
+    /// The home tells that the session has ended: drop its grants, waiters, candidacies, attachment and
+    /// pending attempt. A page at a time; `Outcome::Dropped { more }` says whether to send it again.
+    Drop {
+        /// Which.
+        session: SessionId,
+        /// Why: it ran out or was closed.
+        reason: EndReason,
+    },
+
+    // Locks and elections.
+    /// Asks for a lock, or campaigns.
+    Acquire(Acquire),
+    /// Gives a grant back.
+    Release {
+        /// Makes a repeat harmless.
+        request: RequestId,
+        /// Of what.
+        key: Key,
+        /// Which grant.
+        lock_id: LockId,
+    },
+    /// Extends a grant's lease to `lease` from now. Same token.
+    Renew {
+        /// Makes a repeat harmless.
+        request: RequestId,
+        /// Of what.
+        key: Key,
+        /// Which grant.
+        lock_id: LockId,
+        /// The new lease; `None` repeats the length that the grant has.
+        lease: Option<Millis>,
+    },
+    /// An operator's forced release of every holder.
+    Break {
+        /// Of what.
+        key: Key,
+        /// Why; kept in the answer and the audit log.
+        reason: String,
+    },
+    /// Takes a waiter out of the queue, or gives back a grant that it got meanwhile and that nobody
+    /// fetched.
+    Cancel {
+        /// Whose.
+        session: SessionId,
+        /// The request that waits.
+        request: RequestId,
+        /// For what.
+        key: Key,
+    },
+}
+
+impl Command {
+    /// Whether clients may send it. The rest is said by leaders to their own shard or by one shard to
+    /// another, over a node's certificate only.
+    pub fn is_public(&self) -> bool {
+        matches!(
+            self,
+            Command::OpenSession { .. }
+                | Command::CloseSession { .. }
+                | Command::Acquire(_)
+                | Command::Release { .. }
+                | Command::Renew { .. }
+                | Command::Break { .. }
+                | Command::Cancel { .. }
+        )
+    }
+
+    /// Whether it makes the shard's state larger; these are refused while the disk is nearly full.
+    pub fn grows(&self) -> bool {
+        matches!(
+            self,
+            Command::OpenSession { .. } | Command::Acquire(_) | Command::Pend { .. } | Command::Attach { .. }
+        )
+    }
+
+    /// The session that this command is about, if it is about one.
+    pub fn session(&self) -> Option<SessionId> {
+        match self {
+            Command::OpenSession { session, .. }
+            | Command::CloseSession { session }
+            | Command::Attach { session, .. }
+            | Command::Detached { session, .. }
+            | Command::Pend { session }
+            | Command::Confirm { session, .. }
+            | Command::Unpend { session, .. }
+            | Command::Drop { session, .. }
+            | Command::Cancel { session, .. } => Some(*session),
+            Command::Acquire(acquire) => Some(acquire.session),
+            Command::Release { lock_id, .. } | Command::Renew { lock_id, .. } => Some(lock_id.session),
+            Command::SetRange { .. }
+            | Command::Tick
+            | Command::ExpireSessions { .. }
+            | Command::Checkpoint { .. }
+            | Command::Break { .. } => None,
+        }
+    }
+
+    /// The key whose shard must apply this, where the command belongs to a key rather than to a session.
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Command::Acquire(acquire) => Some(&acquire.key),
+            Command::Release { key, .. }
+            | Command::Renew { key, .. }
+            | Command::Break { key, .. }
+            | Command::Cancel { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+}
+
+/// One holding of a lock, as it is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Its name.
+    pub lock_id: LockId,
+    /// The holder's client id.
+    pub holder: String,
+    /// How it is held.
+    pub mode: Mode,
+    /// Its own lease, if it has one.
+    pub lease: Option<Millis>,
+    /// The session's TTL.
+    pub session_ttl: Millis,
+    /// When it was granted, by the leader's wall clock.
+    pub acquired: WallMs,
+    /// When its lease ends, by the same clock; `None` where it lives as long as its session.
+    pub expires: Option<WallMs>,
+    /// How long it queued.
+    pub waited: Millis,
+    /// For elections: the candidate's id.
+    pub value: Option<String>,
+    /// The holder's metadata.
+    pub metadata: Metadata,
+    /// The shard's revision at which it was granted.
+    pub revision: Revision,
+}
+
+/// Who is in the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocked {
+    /// The holders, at most a few.
+    pub holders: Vec<Grant>,
+    /// How many holders there are in all.
+    pub holder_count: u32,
+    /// How many wait.
+    pub waiters: u32,
+    /// Until when the lock stays closed after a loss, by wall time.
+    pub lock_delay_until: Option<WallMs>,
+}
+
+/// Decided by `apply`, identical on every replica. An answer, not an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Done, and there is nothing to say.
+    Done,
+    /// The lock is held now.
+    Granted(Grant),
+    /// The session held it already, by another request; this is that grant. There is no re-entrance.
+    AlreadyHeld(Grant),
+    /// The request queues; a later apply settles it.
+    Queued {
+        /// From 1, the next in line.
+        position: u32,
+    },
+    /// Somebody else holds it, and the request did not ask to wait.
+    Held(Blocked),
+    /// The wait ended without a grant.
+    WaitTimeout(Blocked),
+    /// The waiter was taken out of the queue by its client.
+    Cancelled,
+    /// Other holders or waiters use this semaphore with another number of permits, or this lock in a
+    /// mode that is no semaphore's.
+    Mismatch {
+        /// The mode in use.
+        mode: Mode,
+    },
+    /// The grant was given back.
+    Released,
+    /// The lease was extended.
+    Renewed(Grant),
+    /// The grant is no longer there: it ran out, was broken, or its session ended. Nothing changed.
+    Expired,
+    /// The lock id does not belong to this lock: a different name, or no grant of this shard's.
+    Foreign,
+    /// The holders that were thrown out; empty where the lock was free.
+    Broken(Vec<Grant>),
+    /// The session is open.
+    Opened {
+        /// When it was opened, by wall time.
+        created: WallMs,
+    },
+    /// The session id is in use by another client.
+    IdTaken,
+    /// The session ends; its shards are being told.
+    Closing,
+    /// The session has ended, and that is remembered.
+    Ended,
+    /// No such session here.
+    UnknownSession,
+    /// The session is not attached to this shard: its home must be asked first.
+    NotAttached,
+    /// The home let the shard in.
+    Attached(Holder),
+    /// The attempt to attach is on record.
+    Pending {
+        /// Its name.
+        nonce: Nonce,
+    },
+    /// The session's things here are gone, or a page of them.
+    Dropped {
+        /// Whether there is more to drop.
+        more: bool,
+    },
+    /// The range changed after the leader checked; nothing was done.
+    StaleEpoch {
+        /// The range's epoch now.
+        current: RangeEpoch,
+    },
+    /// The entry's log term is not the one in which the deadlines were watched; nothing was done.
+    StaleTerm,
+    /// The request id is below what is kept; nothing was done.
+    TooOld,
+    /// A bound of the shard is reached; nothing was done.
+    Limit(Limit),
+}
+
+/// Which bound was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Limit {
+    /// Holders of one lock.
+    Holders,
+    /// Waiters of one lock.
+    Waiters,
+    /// Grants and waiters of one session in one shard.
+    GrantsPerSession,
+    /// Sessions of one home shard.
+    Sessions,
+    /// Fencing tokens below 2⁵³.
+    Tokens,
+    /// A field is larger or smaller than its bound allows.
+    Field,
+}
+
+/// What an apply did besides answering its own commands. The leader's shell acts on it; followers drop it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Waiters whose request is now answered, in order.
+    pub settled: Vec<Settled>,
+    /// Objects whose holder changed, in order; observers of elections wake by it.
+    pub changed: Vec<(Key, Revision)>,
+    /// Grants that ended otherwise than by release, for the metrics.
+    pub lost: Vec<EndReason>,
+    /// Sessions that were opened, in order.
+    pub opened: Vec<SessionId>,
+    /// Sessions that started to close, with the reason.
+    pub closing: Vec<(SessionId, EndReason)>,
+    /// Sessions whose end every attached shard has acknowledged.
+    pub ended: Vec<SessionId>,
+}
+
+/// The answer to a request that had queued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Whose request.
+    pub session: SessionId,
+    /// Which.
+    pub request: RequestId,
+    /// For what.
+    pub key: Key,
+    /// Its final answer.
+    pub outcome: Outcome,
+}

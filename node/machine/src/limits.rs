@@ -1,0 +1,47 @@
+//! Every bound of the machine, in one place. Shells check them before they allocate; the machine
+//! checks again when it applies, so that no replica can be made to hold more.
+
+use crate::ids::Millis;
+
+/// The longest name, in bytes.
+pub const NAME_BYTES: usize = 1024;
+/// The longest client id, candidate id or reason, in bytes.
+pub const LABEL_BYTES: usize = 256;
+/// All metadata of a session or a grant together, in bytes of keys and values.
+pub const METADATA_BYTES: usize = 4096;
+/// The most metadata entries.
+pub const METADATA_ENTRIES: usize = 32;
+/// The shortest session TTL.
+pub const SESSION_TTL_MIN: Millis = Millis(1_000);
+/// The longest session TTL.
+pub const SESSION_TTL_MAX: Millis = Millis(24 * 3_600_000);
+/// The shortest lease of a lock.
+pub const LEASE_MIN: Millis = Millis(100);
+/// The longest lease of a lock, lock-delay or wait.
+pub const LEASE_MAX: Millis = Millis(30 * 24 * 3_600_000);
+/// The most holders of one lock, and so the most permits of a semaphore.
+pub const HOLDERS: usize = 10_000;
+/// The most waiters of one lock.
+pub const WAITERS: usize = 20_000;
+/// The most grants and waiters of one session in one shard.
+pub const GRANTS_PER_SESSION: usize = 10_000;
+/// The most sessions that one shard is home of.
+pub const SESSIONS: usize = 200_000;
+/// The most answers kept for one session's native requests.
+pub const ANSWERS_PER_SESSION: usize = 4_096;
+/// The most keyed answers kept for one session.
+pub const KEYS_PER_SESSION: usize = 256;
+/// How long a keyed answer is kept.
+pub const KEY_LIFE: Millis = Millis(600_000);
+/// How many released lock ids are remembered for one session in one shard.
+pub const RELEASED_PER_SESSION: usize = 64;
+/// How many ended sessions a shard remembers, to answer 410 rather than 404.
+pub const ENDED_SESSIONS: usize = 10_000;
+/// How much one `Tick`, one `Drop` or one list does at the most; the rest comes in the next.
+pub const PAGE: usize = 1_000;
+/// How many checks one fence request may carry.
+pub const FENCE_CHECKS: usize = 128;
+/// The most commands in one log entry.
+pub const BATCH_COMMANDS: usize = 4_096;
+/// Tokens stay below this, so that JSON numbers carry them whole.
+pub const TOKEN_END: u64 = 1 << 53;

@@ -1,0 +1,132 @@
+//! What can be read from a shard, and what comes back. A query changes nothing and is not logged; the
+//! shell makes it linearizable before it asks.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    command::{Grant, Metadata, Mode},
+    ids::*,
+};
+
+/// A question to one shard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Query {
+    /// One lock or election, with its holders and its queue.
+    Object {
+        /// Which.
+        key: Key,
+    },
+    /// A page of this shard's objects, in the order of their names.
+    List {
+        /// Locks or elections.
+        kind: Kind,
+        /// Only names that start so.
+        prefix: String,
+        /// Only those that somebody holds (`true`) or nobody does but some wait for (`false`).
+        held: Option<bool>,
+        /// Only those that this session holds or waits for.
+        session: Option<SessionId>,
+        /// Only names after this one.
+        after: Option<String>,
+        /// At most so many; capped by the machine.
+        limit: u32,
+    },
+    /// One session, at its home.
+    Session {
+        /// Which.
+        session: SessionId,
+    },
+    /// A page of the sessions that are at home here, in the order of their ids.
+    Sessions {
+        /// Only ids after this one.
+        after: Option<SessionId>,
+        /// At most so many; capped by the machine.
+        limit: u32,
+    },
+    /// Do these tokens belong to grants that are held now?
+    Fence {
+        /// Each a lock and a token.
+        checks: Vec<(Key, Token)>,
+    },
+}
+
+/// The answer to a [`Query`] of the same name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// `None` where nobody holds it, nobody waits and no lock-delay runs.
+    Object(Option<Object>),
+    /// In the order of names.
+    List(Vec<Object>),
+    /// `Err` says whether its end is remembered.
+    Session(Result<SessionView, SessionGone>),
+    /// In the order of ids.
+    Sessions(Vec<SessionView>),
+    /// One verdict for each check, in order.
+    Fence(Vec<bool>),
+}
+
+/// Why a session cannot be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionGone {
+    /// It ended, and that is remembered.
+    Ended,
+    /// Never heard of, or long forgotten.
+    Unknown,
+}
+
+/// A lock or an election as it is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object {
+    /// Which.
+    pub key: Key,
+    /// Who holds it, in the order of their tokens; capped at a page.
+    pub holders: Vec<Grant>,
+    /// How many hold it in all.
+    pub holder_count: u32,
+    /// Who waits, next in line first; capped at a page.
+    pub queue: Vec<Waiting>,
+    /// How many wait in all.
+    pub queue_count: u32,
+    /// Until when it stays closed after a loss, by wall time.
+    pub lock_delay_until: Option<WallMs>,
+    /// The shard's revision when its holders last changed.
+    pub revision: Revision,
+}
+
+/// One waiter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Whose.
+    pub session: SessionId,
+    /// Its client id.
+    pub holder: String,
+    /// How it wants to hold.
+    pub mode: Mode,
+    /// Its priority.
+    pub priority: i32,
+    /// Since when it waits, by wall time.
+    pub since: WallMs,
+    /// The waiter's metadata.
+    pub metadata: Metadata,
+    /// For elections: the candidate's id.
+    pub value: Option<String>,
+}
+
+/// A session as its home's state has it. When it was last heard of is the leader's memory, not this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionView {
+    /// Which.
+    pub session: SessionId,
+    /// The client's own name for itself.
+    pub client_id: String,
+    /// Its TTL.
+    pub ttl: Millis,
+    /// When it was opened, by wall time.
+    pub created: WallMs,
+    /// Its metadata.
+    pub metadata: Metadata,
+    /// The shards in which it is known.
+    pub shards: Vec<ShardId>,
+    /// It has ended and its shards are being told.
+    pub closing: bool,
+}

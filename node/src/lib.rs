@@ -1,0 +1,5 @@
+//! One process of a Wardlock cluster.
+
+#![forbid(unsafe_code)]
+
+pub mod raft;

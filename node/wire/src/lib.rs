@@ -1,0 +1,8 @@
+//! What Wardlock says on the network, and in what bounds.
+
+#![forbid(unsafe_code)]
+
+pub mod message;
+pub mod raft;
+
+pub use message::*;
