@@ -4,6 +4,9 @@
 //! 1. The ranges of the shards cover the hash space without gap or overlap, once there are shards.
 //! 2. No two replicas of a group live on one node, and no replica id is ever used twice.
 //! 3. The version rises with every change.
+//!
+//! [`Placement`](crate::Placement) asserts them after every change; [`ShardMap::check`] tests them in a map
+//! that was read from elsewhere.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -26,6 +29,23 @@ pub struct ShardMap {
     pub groups: BTreeMap<GroupId, Group>,
     /// The next replica id to give out.
     pub next_replica: ReplicaId,
+}
+
+impl ShardMap {
+    /// Whether the cluster has been founded.
+    pub fn is_founded(&self) -> bool {
+        self.groups.contains_key(&PLACEMENT)
+    }
+
+    /// Every group that owns a range.
+    pub fn shards(&self) -> impl Iterator<Item = (GroupId, Range, &Group)> {
+        self.groups.iter().filter_map(|(id, group)| Some((*id, group.range?, group)))
+    }
+
+    /// The group that owns `hash`, by looking at each. [`Routes`](crate::Routes) is for those who ask often.
+    pub fn owner(&self, hash: u64) -> Option<GroupId> {
+        self.shards().find(|(_, range, _)| range.contains(hash)).map(|(id, ..)| id)
+    }
 }
 
 /// A node as others reach it.
@@ -64,6 +84,12 @@ impl Range {
     pub fn contains(self, hash: u64) -> bool {
         self.first <= hash && hash <= self.last
     }
+}
+
+/// The hash space in `shards` ranges whose lengths differ by one at the most.
+pub(crate) fn equal_ranges(shards: usize) -> Vec<Range> {
+    let first = |i: usize| ((i as u128) << 64) / shards as u128;
+    (0..shards).map(|i| Range { first: first(i) as u64, last: (first(i + 1) - 1) as u64 }).collect()
 }
 
 /// One group's copy on a node.
