@@ -1,0 +1,62 @@
+//! What a node keeps on its disk, and in which order it becomes durable.
+//!
+//! A data directory holds four things, each behind one module:
+//!
+//! - `log.redb`, one log for all groups with one writer ([`log`]);
+//! - `snapshots.redb`, one current snapshot for each group ([`snapshots`]);
+//! - `identity` and `lock`, which say whose directory it is and keep a second process out ([`identity`]);
+//! - `reserve`, bytes set aside for a start on a full disk ([`space`]).
+//!
+//! # Promises
+//! 1. What was acknowledged as durable is found again after a crash at any instant.
+//! 2. A row, a mark or a chunk that fails its checksum stops the start with an error that names it; it
+//!    is never skipped.
+//! 3. An error from the disk is fatal. Nothing is retried and nothing is acknowledged after it: a
+//!    page that failed to sync may be lost although the next sync succeeds.
+//!
+//! Not done here: deciding when to take a snapshot or to purge. A snapshot must be saved before the
+//! purge that it allows; the caller keeps that order.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+pub mod identity;
+pub mod log;
+pub mod snapshots;
+pub mod space;
+
+/// Told why the process must stop. It is called once, and nothing is acknowledged after it.
+pub type OnFatal = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Logs the reason and aborts the process: what production does after a disk error.
+pub fn abort_process() -> OnFatal {
+    Arc::new(|why| {
+        tracing::error!("stopping: {why}");
+        std::process::abort();
+    })
+}
+
+/// Opens or creates a file for redb; a new file's name is durable when this returns.
+fn open_file(dir: &Path, name: &str) -> io::Result<File> {
+    let path = dir.join(name);
+    let is_new = !path.exists();
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    if is_new {
+        sync_dir(dir)?;
+    }
+    Ok(file)
+}
+
+/// Makes the names in a directory durable.
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Locks, also after a panic elsewhere: no guarded section here leaves its data half-changed.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,212 @@
+//! One durable log for all Raft groups of a node.
+//!
+//! Groups append to memory and to one queue; one [`LogWriter`] drains the whole queue, writes **one row**
+//! with everything that all groups wanted, commits once, and only then tells everybody. Reads come
+//! from memory; the rows serve recovery alone. Votes, committed positions and purge points stand in a
+//! small table beside the rows, written in the same transaction.
+//!
+//! # Promises
+//! 1. What [`IOFlushed`](openraft::storage::IOFlushed), `save_vote` or [`SharedLog::remove_group`]
+//!    confirmed is on disk; confirmations keep the order of the calls, within a group and across groups.
+//! 2. After a crash each group is found as some prefix of its calls left it, and that prefix holds
+//!    everything confirmed. A vote is found whatever became of the row it came with.
+//! 3. Only `save_vote` waits for the disk; `append` waits for room in the queue, the rest for nothing.
+//! 4. Disk use is bounded by twice the live entries, a constant, and one queue: rows that nobody needs
+//!    go, and a group that idles on an old row is moved to the newest one, whole.
+//! 5. After a disk error nothing is confirmed any more, and [`OnFatal`] is told.
+//!
+//! redb commits in one phase. What that cannot tell apart: after a *crash*, a page of the very last
+//! commit that the disk damaged looks like a commit that never finished, and is rolled back. Damage
+//! anywhere else, or found after a clean stop, refuses to start.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use redb::StorageBackend;
+use tokio::sync::oneshot;
+use wardlock_placement::GroupId;
+
+use self::queue::{Group, Op, Queue, Queued, closed};
+use super::{OnFatal, locked};
+
+mod group;
+mod layout;
+mod marks;
+mod queue;
+mod recover;
+pub(in crate::disk) mod row;
+mod state;
+mod writer;
+
+pub use self::{group::GroupLog, recover::OpenError, row::Fault, writer::LogWriter};
+
+/// The log's file in the data directory.
+pub const FILE: &str = "log.redb";
+
+/// How the log uses memory and disk.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// redb's page cache. Rows are written once and hardly ever read, so little is enough.
+    pub cache_bytes: usize,
+    /// Entries that may wait for the disk, all groups together; beyond it `append` waits.
+    pub queue_bytes: u32,
+    /// How long the writer waits for company before a commit. More of it makes fewer and larger
+    /// commits, and every write later by that much.
+    pub linger: Duration,
+    /// Beyond this many rows idle groups are moved off the oldest ones. Fewer rows start faster; each
+    /// move writes a group's live entries once more.
+    pub max_rows: usize,
+    /// Dead bytes that rows may hold, beyond as many as are live, before idle groups are moved.
+    pub slack_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            cache_bytes: 16 << 20,
+            queue_bytes: 16 << 20,
+            linger: Duration::ZERO,
+            max_rows: 4096,
+            slack_bytes: 16 << 20,
+        }
+    }
+}
+
+/// What the writer has done since the log was opened, and what lies on the disk now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogStats {
+    /// Transactions committed.
+    pub commits: u64,
+    /// Entries written for the first time.
+    pub entries: u64,
+    /// Bytes of rows written.
+    pub bytes_written: u64,
+    /// Groups moved off an old row.
+    pub resets: u64,
+    /// Rows on disk.
+    pub rows: u64,
+    /// Bytes of these rows.
+    pub row_bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    commits: AtomicU64,
+    entries: AtomicU64,
+    bytes_written: AtomicU64,
+    resets: AtomicU64,
+    rows: AtomicU64,
+    row_bytes: AtomicU64,
+}
+
+/// The node's log. Clones share it; when the last clone and the last [`GroupLog`] are gone, or after
+/// [`SharedLog::close`], the writer writes what is queued and ends.
+#[derive(Clone)]
+pub struct SharedLog(Arc<Handle>);
+
+struct Handle {
+    queue: Arc<Queue>,
+    groups: Mutex<BTreeMap<GroupId, Arc<Group>>>,
+    counters: Arc<Counters>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+impl SharedLog {
+    /// Opens or creates the log on any storage, checks every byte of it and reads every group's state.
+    /// Nothing becomes durable until the writer runs.
+    pub fn open(
+        backend: impl StorageBackend,
+        options: Options,
+        on_fatal: OnFatal,
+    ) -> Result<(SharedLog, LogWriter), OpenError> {
+        let (db, recovered) = recover::open(backend, &options)?;
+        let queue = Arc::new(Queue::new(options.queue_bytes));
+        let counters = Arc::new(Counters::default());
+        let groups = recovered.states.into_iter().map(|(id, state)| {
+            queue.add_live(state.bytes());
+            (id, Arc::new(Group { id, state: Mutex::new(state) }))
+        });
+        let groups = Mutex::new(groups.collect());
+        let writer = LogWriter::new(
+            db,
+            recovered.layout,
+            recovered.marks,
+            Arc::clone(&queue),
+            Arc::clone(&counters),
+            options,
+            on_fatal,
+        );
+        Ok((SharedLog(Arc::new(Handle { queue, groups, counters })), writer))
+    }
+
+    /// Opens or creates the log in a data directory.
+    pub fn open_dir(dir: &Path, options: Options, on_fatal: OnFatal) -> Result<(SharedLog, LogWriter), OpenError> {
+        let file = super::open_file(dir, FILE).map_err(OpenError::File)?;
+        let backend = redb::backends::FileBackend::new(file).map_err(|e| OpenError::Database(Box::new(e.into())))?;
+        SharedLog::open(backend, options, on_fatal)
+    }
+
+    /// A group's log; empty if the group is new here.
+    pub fn group(&self, id: GroupId) -> GroupLog {
+        let mut groups = locked(&self.0.groups);
+        let group = groups.entry(id).or_insert_with(|| Arc::new(Group { id, state: Mutex::default() }));
+        GroupLog { handle: Arc::clone(&self.0), group: Arc::clone(group) }
+    }
+
+    /// The groups that the log knows, in order.
+    pub fn groups(&self) -> Vec<GroupId> {
+        locked(&self.0.groups).keys().copied().collect()
+    }
+
+    /// Forgets a group's entries, vote and marks for good, and returns when that is durable. Its handles
+    /// fail from now on; [`SharedLog::group`] starts anew.
+    pub async fn remove_group(&self, id: GroupId) -> io::Result<()> {
+        let (done, durable) = oneshot::channel();
+        {
+            let mut groups = locked(&self.0.groups);
+            let Some(group) = groups.get(&id).cloned() else { return Ok(()) };
+            let mut state = locked(&group.state);
+            self.0.queue.push(Queued { group: Arc::clone(&group), op: Op::Remove { done }, space: 0 })?;
+            self.0.queue.sub_live(state.bytes());
+            *state = state::State::removed();
+            groups.remove(&id);
+        }
+        durable.await.map_err(|_| closed())?
+    }
+
+    /// Live entries of all groups, in bytes of memory.
+    pub fn bytes(&self) -> u64 {
+        self.0.queue.live_bytes.load(Relaxed)
+    }
+
+    /// What the writer did so far.
+    pub fn stats(&self) -> LogStats {
+        let counters = &self.0.counters;
+        LogStats {
+            commits: counters.commits.load(Relaxed),
+            entries: counters.entries.load(Relaxed),
+            bytes_written: counters.bytes_written.load(Relaxed),
+            resets: counters.resets.load(Relaxed),
+            rows: counters.rows.load(Relaxed),
+            row_bytes: counters.row_bytes.load(Relaxed),
+        }
+    }
+
+    /// Takes nothing more. The writer writes what is queued, closes the file and ends.
+    pub fn close(&self) {
+        self.0.queue.close();
+    }
+}

@@ -1,0 +1,244 @@
+//! Opens the file, checks every row and mark, and replays the rows into each group's state.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+};
+
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use wardlock_placement::GroupId;
+use wardlock_wire::raft as wire;
+
+use super::{
+    Options,
+    layout::Layout,
+    marks::Marks,
+    row::{Fault, RawEntries, Record, read_row},
+    state::State,
+};
+use crate::raft::types::{self, Entry};
+
+/// One row for each commit, keyed by a sequence without holes.
+pub(super) const ROWS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("rows");
+/// The marks of each group.
+pub(super) const MARKS: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("marks");
+const FORMAT: TableDefinition<'static, &'static str, u64> = TableDefinition::new("format");
+const FORMAT_VERSION: u64 = 1;
+
+/// Why the log does not open. None of these may be answered by starting without it: a replica that
+/// forgets its vote or an acknowledged entry breaks the promises of the whole group.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file cannot be opened.
+    #[error("cannot open {file}: {0}", file = super::FILE)]
+    File(#[source] io::Error),
+    /// The storage engine refuses the file.
+    #[error("{file} cannot be opened as a database: {0}", file = super::FILE)]
+    Database(#[source] Box<redb::Error>),
+    /// The file is of another version.
+    #[error("{file} has format version {found}, this program reads version {FORMAT_VERSION}", file = super::FILE)]
+    Format {
+        /// Its version.
+        found: u64,
+    },
+    /// A row is damaged.
+    #[error("row {row} of {file} cannot be used: {fault}", file = super::FILE)]
+    Row {
+        /// The row's key.
+        row: u64,
+        /// What is wrong with it.
+        fault: Fault,
+    },
+    /// A group's marks are damaged.
+    #[error("the marks of group {group} in {file} cannot be used: {fault}", file = super::FILE)]
+    Marks {
+        /// Whose they are.
+        group: GroupId,
+        /// What is wrong with them.
+        fault: Fault,
+    },
+    /// A row is missing.
+    #[error("row {expected} of {file} is missing: row {found} comes next", file = super::FILE)]
+    MissingRow {
+        /// The key that should have come.
+        expected: u64,
+        /// The key that came.
+        found: u64,
+    },
+    /// A group's log does not begin where its purge point says.
+    #[error("the log of group {group} in {file} should begin at entry {expected}, it begins at {found}", file = super::FILE)]
+    Hole {
+        /// Whose log it is.
+        group: GroupId,
+        /// The entry after the purge point.
+        expected: u64,
+        /// The first entry found.
+        found: u64,
+    },
+}
+
+impl<E: Into<redb::Error>> From<E> for OpenError {
+    fn from(error: E) -> OpenError {
+        OpenError::Database(Box::new(error.into()))
+    }
+}
+
+/// What was found.
+pub(super) struct Recovered {
+    pub(super) layout: Layout,
+    pub(super) marks: BTreeMap<GroupId, Marks>,
+    pub(super) states: BTreeMap<GroupId, State>,
+}
+
+pub(super) fn open(backend: impl StorageBackend, options: &Options) -> Result<(Database, Recovered), OpenError> {
+    let db = Database::builder()
+        .set_cache_size(options.cache_bytes)
+        .set_check_integrity_on_open(true)
+        .create_with_backend(backend)?;
+    let txn = db.begin_write()?;
+    {
+        let is_new = txn.list_tables()?.next().is_none();
+        let mut format = txn.open_table(FORMAT)?;
+        let found = format.get("log")?.map_or(0, |version| version.value());
+        match (is_new, found) {
+            (true, _) => drop(format.insert("log", FORMAT_VERSION)?),
+            (false, FORMAT_VERSION) => {}
+            (false, found) => return Err(OpenError::Format { found }),
+        }
+        txn.open_table(ROWS)?;
+        txn.open_table(MARKS)?;
+    }
+    txn.commit()?;
+    let recovered = read(&db)?;
+    Ok((db, recovered))
+}
+
+fn read(db: &Database) -> Result<Recovered, OpenError> {
+    let txn = db.begin_read()?;
+    let mut marks = BTreeMap::new();
+    for item in txn.open_table(MARKS)?.iter()? {
+        let (group, value) = item?;
+        let group = GroupId(group.value());
+        let found = Marks::decode(group, value.value()).map_err(|fault| OpenError::Marks { group, fault })?;
+        marks.insert(group, found);
+    }
+
+    let rows = txn.open_table(ROWS)?;
+    let oldest = rows.first()?.map_or(1, |(row, _)| row.value());
+    let mut layout = Layout::starting_at(oldest);
+    let mut tails: BTreeMap<GroupId, Tail<Entry>> = BTreeMap::new();
+    for item in rows.iter()? {
+        let (row, value) = item?;
+        let (row, value) = (row.value(), value.value());
+        if row != layout.next_row() {
+            return Err(OpenError::MissingRow { expected: layout.next_row(), found: row });
+        }
+        layout.push_row();
+        replay(row, value, &marks, &mut layout, &mut tails).map_err(|fault| OpenError::Row { row, fault })?;
+        layout.seal_row(value.len() as u64);
+    }
+
+    let mut states: BTreeMap<GroupId, State> = BTreeMap::new();
+    for (&group, marks) in &marks {
+        layout.purge(group, marks.floor());
+        let state = states.entry(group).or_default();
+        state.vote = marks.vote.map(types::vote_from_wire);
+        state.committed = marks.committed.map(types::pos_from_wire);
+        state.purged = marks.purged.map(types::pos_from_wire);
+    }
+    for (group, tail) in tails {
+        let expected = marks.get(&group).map_or(0, Marks::floor);
+        if !tail.entries.is_empty() && tail.first != expected {
+            return Err(OpenError::Hole { group, expected, found: tail.first });
+        }
+        if !tail.entries.is_empty() {
+            states.entry(group).or_default().append(tail.entries);
+        }
+    }
+    Ok(Recovered { layout, marks, states })
+}
+
+fn replay(
+    row: u64,
+    value: &[u8],
+    marks: &BTreeMap<GroupId, Marks>,
+    layout: &mut Layout,
+    tails: &mut BTreeMap<GroupId, Tail<Entry>>,
+) -> Result<(), Fault> {
+    for record in read_row(row, value)? {
+        let record = record?;
+        let group = record.group();
+        let floor = marks.get(&group).map_or(0, Marks::floor);
+        let tail = tails.entry(group).or_default();
+        match record {
+            Record::Entries(_, raw) => {
+                tail.append(raw.first, decode(raw)?, floor)?;
+                layout.append(group, raw.first, u64::from(raw.count), raw.size());
+            }
+            Record::Truncate(_, from) => {
+                tail.truncate(from);
+                layout.truncate(group, from);
+            }
+            Record::Reset(_, raw) => {
+                *tail = Tail::default();
+                tail.append(raw.first, decode(raw)?, floor)?;
+                layout.forget(group);
+                layout.append(group, raw.first, u64::from(raw.count), raw.size());
+            }
+            Record::Remove(_) => {
+                *tail = Tail::default();
+                layout.forget(group);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn decode(raw: RawEntries<'_>) -> Result<Vec<Entry>, Fault> {
+    let decode = |(at, bytes)| {
+        let entry: wire::Entry = postcard::from_bytes(bytes).map_err(|e| Fault::Malformed(e.to_string()))?;
+        if entry.pos.index != raw.first + at {
+            return Err(Fault::Malformed(format!("entry {} stands in place of {}", entry.pos.index, raw.first + at)));
+        }
+        types::entry_from_wire(entry).map_err(Fault::Malformed)
+    };
+    (0..).zip(raw.iter()).map(decode).collect()
+}
+
+/// What a sequence of records leaves of one group's entries.
+#[derive(Debug)]
+pub(super) struct Tail<E> {
+    pub(super) first: u64,
+    pub(super) entries: VecDeque<E>,
+}
+
+impl<E> Default for Tail<E> {
+    fn default() -> Tail<E> {
+        Tail { first: 0, entries: VecDeque::new() }
+    }
+}
+
+impl<E> Tail<E> {
+    /// Appends entries; those below the floor were purged since and are left out. Where a gap opens,
+    /// a purge reached past the end of the log: nothing before it counts.
+    pub(super) fn append(&mut self, first: u64, entries: impl IntoIterator<Item = E>, floor: u64) -> Result<(), Fault> {
+        for (index, entry) in (first..).zip(entries).filter(|(index, _)| *index >= floor) {
+            let end = self.first + self.entries.len() as u64;
+            if !self.entries.is_empty() && index < end {
+                return Err(Fault::Malformed(format!("entry {index} comes again before a truncation")));
+            }
+            if self.entries.is_empty() || index > end {
+                self.entries.clear();
+                self.first = index;
+            }
+            self.entries.push_back(entry);
+        }
+        Ok(())
+    }
+
+    /// Drops entries from this index on.
+    pub(super) fn truncate(&mut self, from: u64) {
+        let kept = usize::try_from(from.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.entries.truncate(kept);
+    }
+}

@@ -1,0 +1,339 @@
+//! The one writer: drains the queue, writes one row, commits once, tells everybody.
+//!
+//! It has no thread, sleep or clock of its own but tokio's, so that the same loop runs on a thread in
+//! production and as a task beside a simulated cluster. The commit itself blocks.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    thread,
+};
+
+use redb::{Database, Durability, ReadableDatabase, ReadableTable};
+use tokio::time::Instant;
+use wardlock_placement::GroupId;
+
+use super::{
+    Counters, Options,
+    layout::Layout,
+    marks::Marks,
+    queue::{Group, Op, Queue, Queued},
+    recover::{MARKS, ROWS, Tail},
+    row::{Fault, Record, RowBuilder, read_row},
+};
+use crate::{
+    disk::{OnFatal, locked},
+    raft::types,
+};
+
+/// A commit moves groups until this much was moved, at least one: a stall that nobody notices.
+const RESET_BYTES: u64 = 1 << 20;
+
+/// Why a commit failed. There is no retry.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error("{0}")]
+    Database(Box<redb::Error>),
+    #[error("an entry cannot be encoded: {0}")]
+    Encode(#[from] Fault),
+    #[error("row {row} cannot be read back: {fault}")]
+    ReadBack { row: u64, fault: Fault },
+}
+
+impl<E: Into<redb::Error>> From<E> for WriteError {
+    fn from(error: E) -> WriteError {
+        WriteError::Database(Box::new(error.into()))
+    }
+}
+
+/// The log's writer. Nothing becomes durable until it runs.
+pub struct LogWriter {
+    db: Database,
+    layout: Layout,
+    marks: BTreeMap<GroupId, Marks>,
+    /// Groups whose committed position is ahead of what they have on disk: written once it is not.
+    owed: BTreeMap<GroupId, Arc<Group>>,
+    row: RowBuilder,
+    queue: Arc<Queue>,
+    counters: Arc<Counters>,
+    options: Options,
+    on_fatal: OnFatal,
+}
+
+impl LogWriter {
+    pub(super) fn new(
+        db: Database,
+        layout: Layout,
+        marks: BTreeMap<GroupId, Marks>,
+        queue: Arc<Queue>,
+        counters: Arc<Counters>,
+        options: Options,
+        on_fatal: OnFatal,
+    ) -> LogWriter {
+        let (owed, row) = (BTreeMap::new(), RowBuilder::default());
+        LogWriter { db, layout, marks, owed, row, queue, counters, options, on_fatal }
+    }
+
+    /// Runs the writer on a thread of its own. It ends when the log is closed.
+    pub fn spawn_thread(self) -> io::Result<thread::JoinHandle<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        thread::Builder::new().name("wardlock-log".into()).spawn(move || runtime.block_on(self.run()))
+    }
+
+    /// Writes until the log is closed or the disk fails.
+    pub async fn run(mut self) {
+        let fsync = metrics::histogram!("wardlock_log_fsync_duration_seconds");
+        let batch_entries = metrics::histogram!("wardlock_log_batch_entries");
+        let live_bytes = metrics::gauge!("wardlock_log_bytes");
+        self.count_rows();
+        let mut batch = Vec::new();
+        while self.queue.drain(&mut batch).await {
+            // Whoever is about to append gets the turn: on a shared thread the batch grows by a round.
+            tokio::task::yield_now().await;
+            if !self.options.linger.is_zero() {
+                tokio::time::sleep(self.options.linger).await;
+            }
+            self.queue.drain_now(&mut batch);
+            let started = Instant::now();
+            match self.commit(&batch) {
+                Ok(entries) => {
+                    fsync.record(started.elapsed().as_secs_f64());
+                    batch_entries.record(entries as f64);
+                    live_bytes.set(self.queue.live_bytes.load(Relaxed) as f64);
+                    self.counters.commits.fetch_add(1, Relaxed);
+                    self.counters.entries.fetch_add(entries, Relaxed);
+                    self.count_rows();
+                    self.confirm(&mut batch);
+                }
+                Err(error) => return self.fail(batch, &error),
+            }
+        }
+    }
+
+    /// Everything in the batch, in order, in one transaction. Answers the number of new entries.
+    fn commit(&mut self, batch: &[Queued]) -> Result<u64, WriteError> {
+        let mut entries_written = 0;
+        let mut touched = BTreeSet::new();
+        let row = self.layout.next_row();
+        self.row.start();
+        if batch.iter().any(|queued| needs_row(&queued.op)) {
+            self.layout.push_row();
+            self.move_idle_groups()?;
+        }
+        for Queued { group, op, .. } in batch {
+            let id = group.id;
+            match op {
+                Op::Append { entries, .. } => {
+                    let Some(first) = entries.first() else { continue };
+                    let bytes = self.row.entries(id, entries)?;
+                    self.layout.append(id, first.log_id.index, entries.len() as u64, bytes);
+                    entries_written += entries.len() as u64;
+                }
+                Op::Truncate { from } => {
+                    self.row.truncate(id, *from);
+                    self.layout.truncate(id, *from);
+                }
+                Op::Purge { upto } => {
+                    self.marks.entry(id).or_default().purged = Some(types::pos_to_wire(*upto));
+                    self.layout.purge(id, upto.index + 1);
+                    touched.insert(id);
+                }
+                Op::Vote { vote, .. } => {
+                    self.marks.entry(id).or_default().vote = Some(types::vote_to_wire(vote));
+                    touched.insert(id);
+                }
+                Op::Committed => {
+                    self.owed.insert(id, Arc::clone(group));
+                }
+                Op::Remove { .. } => {
+                    self.row.remove(id);
+                    self.layout.forget(id);
+                    self.marks.remove(&id);
+                    self.owed.remove(&id);
+                    touched.insert(id);
+                }
+            }
+        }
+        self.settle_committed(&mut touched);
+        self.write(row, &touched)?;
+        Ok(entries_written)
+    }
+
+    /// Moves groups off the oldest row, by a reset each, while there are too many rows or dead bytes.
+    /// The resets come before the batch's own records and say what was on disk before it.
+    fn move_idle_groups(&mut self) -> Result<(), WriteError> {
+        let dead_bytes = self.layout.disk_bytes().saturating_sub(self.layout.live_bytes());
+        let too_many = self.layout.row_count() > self.options.max_rows;
+        if !too_many && dead_bytes <= self.layout.live_bytes() + self.options.slack_bytes {
+            return Ok(());
+        }
+        let txn = self.db.begin_read()?;
+        let rows = txn.open_table(ROWS)?;
+        let mut moved = 0;
+        for group in self.layout.holders_of_oldest() {
+            if moved >= RESET_BYTES {
+                break;
+            }
+            let (first, live) = live_entries(&self.layout, &rows, group)?;
+            let bytes = self.row.reset(group, first, &live)?;
+            self.layout.forget(group);
+            self.layout.append(group, first, live.len() as u64, bytes);
+            self.counters.resets.fetch_add(1, Relaxed);
+            moved += bytes;
+        }
+        Ok(())
+    }
+
+    /// Takes over the committed positions that the entries on disk reach: a restart applies up to
+    /// them, so none may point past the log.
+    fn settle_committed(&mut self, touched: &mut BTreeSet<GroupId>) {
+        let (layout, marks) = (&self.layout, &mut self.marks);
+        self.owed.retain(|&id, group| {
+            let mut state = locked(&group.state);
+            state.commit_queued = false;
+            let committed = state.committed.map(types::pos_to_wire);
+            drop(state);
+            let marks = marks.entry(id).or_default();
+            let end = layout.last(id).map_or(marks.floor(), |last| marks.floor().max(last + 1));
+            if committed.is_some_and(|committed| committed.index >= end) {
+                return true;
+            }
+            marks.committed = committed;
+            touched.insert(id);
+            false
+        });
+    }
+
+    fn write(&mut self, row: u64, touched: &BTreeSet<GroupId>) -> Result<(), WriteError> {
+        let has_row = !self.row.is_empty();
+        let sealed = if has_row { self.row.finish(row) } else { &[] };
+        assert_eq!(
+            has_row,
+            self.layout.next_row() > row,
+            "row {row} must be on the disk and in the layout, or in neither"
+        );
+        if has_row {
+            self.layout.seal_row(sealed.len() as u64);
+        }
+        let dead = self.layout.take_dead();
+        let mut txn = self.db.begin_write()?;
+        txn.set_durability(Durability::Immediate)?;
+        if has_row || !dead.is_empty() {
+            let mut rows = txn.open_table(ROWS)?;
+            if has_row {
+                rows.insert(row, sealed)?;
+            }
+            for key in dead {
+                rows.remove(key)?;
+            }
+        }
+        if !touched.is_empty() {
+            let mut table = txn.open_table(MARKS)?;
+            for &id in touched {
+                match self.marks.get(&id) {
+                    Some(marks) => drop(table.insert(id.0, marks.encode(id)?.as_slice())?),
+                    None => drop(table.remove(id.0)?),
+                }
+            }
+        }
+        txn.commit()?;
+        self.counters.bytes_written.fetch_add(sealed.len() as u64, Relaxed);
+        Ok(())
+    }
+
+    /// Tells everybody, in the order in which they asked.
+    fn confirm(&self, batch: &mut Vec<Queued>) {
+        let mut space = 0;
+        for queued in batch.drain(..) {
+            space += queued.space;
+            match queued.op {
+                Op::Append { done, .. } => done.io_completed(Ok(())),
+                Op::Vote { vote, done } => {
+                    locked(&queued.group.state).vote = Some(vote);
+                    // Whoever asked may have gone; the vote stands.
+                    let _ = done.send(Ok(()));
+                }
+                Op::Remove { done } => {
+                    let _ = done.send(Ok(()));
+                }
+                Op::Truncate { .. } | Op::Purge { .. } | Op::Committed => {}
+            }
+        }
+        self.queue.release(space);
+    }
+
+    /// The disk failed: the reason first, then a refusal for all who wait.
+    fn fail(self, mut batch: Vec<Queued>, error: &WriteError) {
+        let why = format!("the log cannot be written: {error}");
+        self.queue.close();
+        (self.on_fatal)(&why);
+        self.queue.drain_now(&mut batch);
+        for queued in batch {
+            let failed = Err(io::Error::other(why.clone()));
+            match queued.op {
+                Op::Append { done, .. } => done.io_completed(failed),
+                Op::Vote { done, .. } | Op::Remove { done } => {
+                    let _ = done.send(failed);
+                }
+                Op::Truncate { .. } | Op::Purge { .. } | Op::Committed => {}
+            }
+        }
+    }
+
+    fn count_rows(&self) {
+        self.counters.rows.store(self.layout.row_count() as u64, Relaxed);
+        self.counters.row_bytes.store(self.layout.disk_bytes(), Relaxed);
+    }
+}
+
+/// Whether the operation stands in a row; the others stand in the marks alone.
+fn needs_row(op: &Op) -> bool {
+    match op {
+        Op::Append { entries, .. } => !entries.is_empty(),
+        Op::Truncate { .. } | Op::Remove { .. } => true,
+        Op::Vote { .. } | Op::Purge { .. } | Op::Committed => false,
+    }
+}
+
+/// The live entries of a group as its rows hold them, all of them. They are read from the disk, not
+/// from memory: memory is ahead by what is still queued.
+fn live_entries(
+    layout: &Layout,
+    rows: &impl ReadableTable<u64, &'static [u8]>,
+    group: GroupId,
+) -> Result<(u64, Vec<Vec<u8>>), WriteError> {
+    let mut first = None;
+    let mut live = Vec::new();
+    for run in layout.runs(group) {
+        let read_back = |fault| WriteError::ReadBack { row: run.row, fault };
+        let value = rows.get(run.row)?.ok_or_else(|| read_back(Fault::Short))?;
+        let tail = entries_in_row(run.row, value.value(), group).map_err(read_back)?;
+        let skipped = run.first.checked_sub(tail.first).ok_or_else(|| read_back(Fault::Short))?;
+        let count = run.last - run.first + 1;
+        let found = tail.entries.iter().skip(skipped as usize).take(count as usize);
+        live.extend(found.map(|entry| entry.to_vec()));
+        first.get_or_insert(run.first);
+    }
+    let expected: u64 = layout.runs(group).map(|run| run.last - run.first + 1).sum();
+    assert_eq!(live.len() as u64, expected, "a reset of group {group} must hold all its live entries");
+    Ok((first.unwrap_or(0), live))
+}
+
+/// What one row alone leaves of a group's entries.
+fn entries_in_row(row: u64, value: &[u8], group: GroupId) -> Result<Tail<&[u8]>, Fault> {
+    let mut tail = Tail::default();
+    for record in read_row(row, value)? {
+        match record? {
+            record if record.group() != group => {}
+            Record::Entries(_, raw) => tail.append(raw.first, raw.iter(), 0)?,
+            Record::Truncate(_, from) => tail.truncate(from),
+            Record::Reset(_, raw) => {
+                tail = Tail::default();
+                tail.append(raw.first, raw.iter(), 0)?;
+            }
+            Record::Remove(_) => tail = Tail::default(),
+        }
+    }
+    Ok(tail)
+}
