@@ -2,4 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod client;
+mod error;
 pub mod link;
+mod routes;
+
+pub use client::{
+    Client, Clock, Dialer, Election, Guard, LeaderWatch, Leadership, Lock, LockError, OpenError, Session, SessionState,
+};
+pub use error::Error;
