@@ -222,9 +222,7 @@ impl Runner {
                 shard: ShardId(line.number("shard").expect("shard=") as u32),
             },
             "pend" => Command::Pend { session: line.session() },
-            "confirm" => {
-                Command::Confirm { session: line.session(), nonce: nonce(), holder: Runner::holder(line) }
-            }
+            "confirm" => Command::Confirm { session: line.session(), nonce: nonce(), holder: Runner::holder(line) },
             "unpend" => Command::Unpend { session: line.session(), nonce: nonce() },
             "drop" => Command::Drop { session: line.session(), reason: reason() },
             "acquire" => Command::Acquire(Acquire {
