@@ -189,9 +189,25 @@ impl Name {
         }
     }
 
+    /// A bound for ranges over names: any text, even none. It never becomes the name of an object.
+    pub(crate) fn bound(text: &str) -> Name {
+        Name(Arc::from(text))
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl RequestId {
+    /// Whether both name one request. A native retry may carry a higher `low` than the first attempt.
+    pub fn is_same(&self, other: &RequestId) -> bool {
+        match (self, other) {
+            (RequestId::Native { seq: a, .. }, RequestId::Native { seq: b, .. }) => a == b,
+            (RequestId::Keyed { key: a }, RequestId::Keyed { key: b }) => a == b,
+            _ => false,
+        }
     }
 }
 

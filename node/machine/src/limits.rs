@@ -27,10 +27,16 @@ pub const WAITERS: usize = 20_000;
 pub const GRANTS_PER_SESSION: usize = 10_000;
 /// The most sessions that one shard is home of.
 pub const SESSIONS: usize = 200_000;
+/// The most sessions that are attached to one shard or pending.
+pub const ATTACHMENTS: usize = 200_000;
+/// How many holders a refusal shows, and how many holders and waiters an object shows in a list.
+pub const SHOWN: usize = 8;
 /// The most answers kept for one session's native requests.
 pub const ANSWERS_PER_SESSION: usize = 4_096;
 /// The most keyed answers kept for one session.
 pub const KEYS_PER_SESSION: usize = 256;
+/// The most keyed answers kept in one shard; beyond it the oldest go first.
+pub const KEYS_PER_SHARD: usize = 50_000;
 /// How long a keyed answer is kept.
 pub const KEY_LIFE: Millis = Millis(600_000);
 /// How many released lock ids are remembered for one session in one shard.

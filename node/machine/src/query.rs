@@ -79,11 +79,12 @@ pub enum SessionGone {
 pub struct Object {
     /// Which.
     pub key: Key,
-    /// Who holds it, in the order of their tokens; capped at a page.
+    /// Who holds it, in the order of their tokens; capped at a page, in lists at
+    /// [`limits::SHOWN`](crate::limits::SHOWN).
     pub holders: Vec<Grant>,
     /// How many hold it in all.
     pub holder_count: u32,
-    /// Who waits, next in line first; capped at a page.
+    /// Who waits, next in line first; capped as the holders are.
     pub queue: Vec<Waiting>,
     /// How many wait in all.
     pub queue_count: u32,
@@ -129,4 +130,32 @@ pub struct SessionView {
     pub shards: Vec<ShardId>,
     /// It has ended and its shards are being told.
     pub closing: bool,
+}
+
+/// How much of what a shard has, for the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Exclusive grants held.
+    pub exclusive: u64,
+    /// Shared grants held.
+    pub shared: u64,
+    /// Semaphore permits held.
+    pub semaphore: u64,
+    /// Requests that queue.
+    pub waiters: u64,
+    /// Open sessions at home here.
+    pub sessions: u64,
+    /// Grants ever given; never falls.
+    pub grants_total: u64,
+}
+
+impl Counts {
+    /// The count of grants held in a mode.
+    pub(crate) fn of_mode(&mut self, mode: Mode) -> &mut u64 {
+        match mode {
+            Mode::Exclusive => &mut self.exclusive,
+            Mode::Shared => &mut self.shared,
+            Mode::Semaphore { .. } => &mut self.semaphore,
+        }
+    }
 }

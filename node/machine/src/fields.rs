@@ -1,0 +1,52 @@
+//! The bounds of single fields, checked again when a command is applied: what a leader let through by
+//! mistake is answered [`Limit::Field`](crate::Limit::Field) on every replica alike.
+
+use crate::{command::*, ids::*, limits};
+
+/// A text for people: client id, candidate id, reason.
+pub(crate) fn label(text: &str) -> bool {
+    text.len() <= limits::LABEL_BYTES
+}
+
+/// Metadata of a session or a grant.
+pub(crate) fn metadata(metadata: &Metadata) -> bool {
+    metadata.len() <= limits::METADATA_ENTRIES
+        && metadata.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() <= limits::METADATA_BYTES
+}
+
+/// Who a session is.
+pub(crate) fn holder(holder: &Holder) -> bool {
+    label(&holder.client_id)
+        && (limits::SESSION_TTL_MIN..=limits::SESSION_TTL_MAX).contains(&holder.ttl)
+        && metadata(&holder.metadata)
+}
+
+/// A lease of a lock, where there is one.
+pub(crate) fn lease(lease: Option<Millis>) -> bool {
+    lease.is_none_or(|lease| (limits::LEASE_MIN..=limits::LEASE_MAX).contains(&lease))
+}
+
+/// How a lock is asked for. Elections have one leader at a time.
+pub(crate) fn mode(kind: Kind, mode: Mode) -> bool {
+    match (kind, mode) {
+        (_, Mode::Exclusive) => true,
+        (Kind::Election, _) => false,
+        (Kind::Lock, Mode::Shared) => true,
+        (Kind::Lock, Mode::Semaphore { permits }) => (1..=limits::HOLDERS).contains(&(permits as usize)),
+    }
+}
+
+/// All fields of an acquire. A candidate must have a name.
+pub(crate) fn acquire(acquire: &Acquire) -> bool {
+    let candidate = match acquire.key.kind {
+        Kind::Lock => true,
+        Kind::Election => acquire.value.is_some(),
+    };
+    candidate
+        && mode(acquire.key.kind, acquire.mode)
+        && lease(acquire.lease)
+        && acquire.wait <= limits::LEASE_MAX
+        && acquire.lock_delay <= limits::LEASE_MAX
+        && metadata(&acquire.metadata)
+        && acquire.value.as_deref().is_none_or(label)
+}

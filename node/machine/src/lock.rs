@@ -1,0 +1,207 @@
+//! One lock or election: who holds it, who waits, whether it is closed after a loss.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{command::*, ids::*, limits, queue::Queue};
+
+/// What a request asked for, kept by its waiter and then by its grant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ask {
+    pub(crate) session: SessionId,
+    pub(crate) request: RequestId,
+    pub(crate) mode: Mode,
+    pub(crate) lease: Option<Millis>,
+    pub(crate) lock_delay: Millis,
+    /// What most requests do not have, out of line.
+    pub(crate) extra: Option<Box<Extra>>,
+}
+
+/// The rarer parts of an [`Ask`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Extra {
+    pub(crate) value: Option<String>,
+    pub(crate) metadata: Metadata,
+}
+
+impl Ask {
+    pub(crate) fn new(acquire: Acquire) -> Ask {
+        let plain = acquire.value.is_none() && acquire.metadata.is_empty();
+        Ask {
+            session: acquire.session,
+            request: acquire.request,
+            mode: acquire.mode,
+            lease: acquire.lease,
+            lock_delay: acquire.lock_delay,
+            extra: (!plain).then(|| Box::new(Extra { value: acquire.value, metadata: acquire.metadata })),
+        }
+    }
+
+    pub(crate) fn value(&self) -> Option<&String> {
+        self.extra.as_ref().and_then(|extra| extra.value.as_ref())
+    }
+
+    /// The session's metadata, overlaid with the request's.
+    pub(crate) fn metadata(&self, holder: &Holder) -> Metadata {
+        let mut all = holder.metadata.clone();
+        if let Some(extra) = &self.extra {
+            all.extend(extra.metadata.iter().map(|(key, value)| (key.clone(), value.clone())));
+        }
+        all
+    }
+}
+
+/// One holding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Held {
+    pub(crate) token: Token,
+    pub(crate) ask: Ask,
+    pub(crate) waited: Millis,
+    /// It came out of the queue, so its client may not know of it yet.
+    pub(crate) queued: bool,
+    pub(crate) acquired: WallMs,
+    /// From when the lease counts: the grant or the last renewal.
+    pub(crate) from: Stamp,
+    /// The same moment, for people.
+    pub(crate) from_wall: WallMs,
+    pub(crate) revision: Revision,
+}
+
+impl Held {
+    /// When its own lease ends, if it has one.
+    pub(crate) fn deadline(&self) -> Option<Stamp> {
+        self.ask.lease.map(|lease| self.from.after(lease))
+    }
+
+    pub(crate) fn lock_id(&self) -> LockId {
+        LockId { session: self.ask.session, token: self.token }
+    }
+
+    /// As it is answered.
+    pub(crate) fn grant(&self, holder: &Holder) -> Grant {
+        Grant {
+            lock_id: self.lock_id(),
+            holder: holder.client_id.clone(),
+            mode: self.ask.mode,
+            lease: self.ask.lease,
+            session_ttl: holder.ttl,
+            acquired: self.acquired,
+            expires: self.ask.lease.map(|lease| self.from_wall.after(lease)),
+            waited: self.waited,
+            value: self.ask.value().cloned(),
+            metadata: self.ask.metadata(holder),
+            revision: self.revision,
+        }
+    }
+}
+
+/// A lock-delay that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Closed {
+    pub(crate) until: Stamp,
+    /// The same moment, for people.
+    pub(crate) until_wall: WallMs,
+}
+
+/// The state of one key. What is idle is not stored (invariant 8).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Lock {
+    /// In the order of their tokens, which is the order of their grants.
+    #[expect(clippy::vec_box, reason = "a holder leaves from amid ten thousand by moving pointers, not grants")]
+    holders: Vec<Box<Held>>,
+    pub(crate) queue: Queue,
+    pub(crate) closed: Option<Closed>,
+    /// The shard's revision when the holders last changed.
+    pub(crate) revision: Revision,
+}
+
+impl Lock {
+    pub(crate) fn is_idle(&self) -> bool {
+        self.holders.is_empty() && self.queue.is_empty() && self.closed.is_none()
+    }
+
+    pub(crate) fn holders(&self) -> impl Iterator<Item = &Held> {
+        self.holders.iter().map(Box::as_ref)
+    }
+
+    pub(crate) fn holder_count(&self) -> usize {
+        self.holders.len()
+    }
+
+    /// The mode by which the lock is used now, where it does not go together with `mode`. All uses of a
+    /// lock are one semaphore with one number of permits, or none is a semaphore.
+    pub(crate) fn mismatch(&self, mode: Mode) -> Option<Mode> {
+        let held = self.holders.first().map(|held| held.ask.mode);
+        let in_use = held.or_else(|| self.queue.front().map(|waiter| waiter.ask.mode))?;
+        let agree = match (in_use, mode) {
+            (Mode::Semaphore { permits: a }, Mode::Semaphore { permits: b }) => a == b,
+            (Mode::Semaphore { .. }, _) | (_, Mode::Semaphore { .. }) => false,
+            _ => true,
+        };
+        (!agree).then_some(in_use)
+    }
+
+    /// Whether one more may hold it so, beside those who do.
+    pub(crate) fn fits(&self, mode: Mode) -> bool {
+        match mode {
+            Mode::Exclusive => self.holders.is_empty(),
+            Mode::Shared => !self.is_full() && self.holders.first().is_none_or(|held| held.ask.mode == Mode::Shared),
+            Mode::Semaphore { permits } => self.holders.len() < permits as usize,
+        }
+    }
+
+    /// Whether the bound of holders is reached.
+    pub(crate) fn is_full(&self) -> bool {
+        self.holders.len() >= limits::HOLDERS
+    }
+
+    /// Whether a new request may hold it at once: it fits, no delay runs, and nobody of its priority or
+    /// a higher one came before.
+    pub(crate) fn admits(&self, mode: Mode, priority: i32) -> bool {
+        self.closed.is_none()
+            && self.fits(mode)
+            && self.queue.front().is_none_or(|first| first.place.priority < priority)
+    }
+
+    fn index(&self, token: Token) -> Option<usize> {
+        self.holders.binary_search_by_key(&token, |held| held.token).ok()
+    }
+
+    pub(crate) fn holder(&self, token: Token) -> Option<&Held> {
+        self.index(token).map(|index| self.holders[index].as_ref())
+    }
+
+    pub(crate) fn holder_mut(&mut self, token: Token) -> Option<&mut Held> {
+        self.index(token).map(|index| self.holders[index].as_mut())
+    }
+
+    pub(crate) fn add(&mut self, held: Held) {
+        let last = self.holders.last().map_or(Token(0), |last| last.token);
+        assert!(held.token > last, "invariant 2: token {} does not exceed {last}", held.token);
+        assert!(self.fits(held.ask.mode), "invariant 1: a grant that does not fit beside the holders");
+        if self.holders.is_empty() {
+            // Most locks have one holder: the usual first capacity of four would be mostly air.
+            self.holders.reserve_exact(1);
+        }
+        self.holders.push(Box::new(held));
+    }
+
+    pub(crate) fn remove(&mut self, token: Token) -> Option<Box<Held>> {
+        self.index(token).map(|index| self.holders.remove(index))
+    }
+
+    /// Whether the holders could have come about; asked of bytes from outside.
+    pub(crate) fn is_sound(&self) -> bool {
+        let rising = self.holders.windows(2).all(|pair| pair[0].token < pair[1].token);
+        let modes = self.holders.iter().map(|held| held.ask.mode).chain(self.queue.iter().map(|w| w.ask.mode));
+        let agree = modes.into_iter().all(|mode| self.mismatch(mode).is_none());
+        let together = match self.holders.first().map(|held| held.ask.mode) {
+            None => true,
+            Some(Mode::Exclusive) => self.holders.len() == 1,
+            Some(Mode::Shared) => {
+                self.holders.len() <= limits::HOLDERS && self.holders.iter().all(|held| held.ask.mode == Mode::Shared)
+            }
+            Some(Mode::Semaphore { permits }) => self.holders.len() <= permits as usize,
+        };
+        rising && agree && together && self.queue.is_ordered() && self.queue.len() <= limits::WAITERS
+    }
+}

@@ -1,0 +1,260 @@
+//! The machine itself: its clock, its range, and which room each command goes to.
+
+use crate::{command::*, effects::Cx, ids::*, ledger::Ledger, limits, lock::Lock, query::*, session::Home};
+use std::collections::BTreeMap;
+
+mod acquire;
+mod attach;
+mod hold;
+mod tick;
+
+/// The replicated state of one shard. See the crate's documentation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Machine {
+    pub(crate) locks: BTreeMap<Key, Lock>,
+    pub(crate) ledger: Ledger,
+    pub(crate) home: Home,
+}
+
+/// How far a session's attachment to this shard has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// Not known here, or on its way out.
+    None,
+    /// Its home is being asked by this attempt.
+    Pending(Nonce),
+    /// It may hold and wait here.
+    Attached,
+}
+
+impl Machine {
+    /// The machine of a shard that has no range yet.
+    pub fn new() -> Machine {
+        Machine::default()
+    }
+
+    /// Applies one log entry. Appends one outcome for each command, in order, and the effects.
+    ///
+    /// `term` is the entry's own log term. The result depends on nothing but the state, the term and the
+    /// batch.
+    pub fn apply(&mut self, term: Term, batch: Batch, outcomes: &mut Vec<Outcome>, effects: &mut Effects) {
+        let counters = &mut self.ledger.counters;
+        counters.now = counters.now.max(batch.at);
+        let mut cx = Cx { term, wall: batch.wall, effects };
+        outcomes.reserve(batch.commands.len());
+        for command in batch.commands {
+            let outcome = match self.stale(batch.epoch, &command) {
+                Some(current) => Outcome::StaleEpoch { current },
+                None => self.execute(command, &mut cx),
+            };
+            outcomes.push(outcome);
+        }
+    }
+
+    /// The epoch now, where the range has changed since the leader checked that the command's name or
+    /// new session belongs here. An entry may change the range in its midst.
+    fn stale(&self, epoch: RangeEpoch, command: &Command) -> Option<RangeEpoch> {
+        let counters = &self.ledger.counters;
+        let placed = command.key().is_some() || matches!(command, Command::OpenSession { .. });
+        (placed && counters.range.is_some() && epoch != counters.epoch).then_some(counters.epoch)
+    }
+
+    fn execute(&mut self, command: Command, cx: &mut Cx<'_>) -> Outcome {
+        let incarnation = self.incarnation();
+        match command {
+            Command::SetRange { first, last, epoch, incarnation } => {
+                self.set_range((first, last), epoch, incarnation, cx)
+            }
+            Command::Tick => self.tick(cx),
+
+            Command::OpenSession { session, holder } => self.home.open(session, holder, incarnation, cx),
+            Command::CloseSession { session } => self
+                .home
+                .close(session, EndReason::SessionClosed, cx)
+                .unwrap_or_else(|| self.home.gone(session, incarnation)),
+            Command::ExpireSessions { sessions, term } => {
+                if term != cx.term {
+                    return Outcome::StaleTerm;
+                }
+                for session in sessions {
+                    self.home.close(session, EndReason::SessionExpired, cx);
+                }
+                Outcome::Done
+            }
+            Command::Checkpoint { sessions } => {
+                self.home.checkpoint(sessions);
+                Outcome::Done
+            }
+            Command::Attach { session, shard } => {
+                self.home.attach(session, shard).unwrap_or_else(|| self.home.gone(session, incarnation))
+            }
+            Command::Detached { session, shard } => {
+                self.home.detached(session, shard, cx);
+                Outcome::Done
+            }
+
+            Command::Pend { session } => self.pend(session),
+            Command::Confirm { session, nonce, holder } => self.confirm(session, nonce, holder),
+            Command::Unpend { session, nonce } => self.unpend(session, nonce),
+            Command::Drop { session, reason } => self.drop_session(session, reason, cx),
+
+            Command::Acquire(acquire) => self.acquire(acquire, cx),
+            Command::Release { request, key, lock_id } => self.release(request, key, lock_id, cx),
+            Command::Renew { request, key, lock_id, lease } => self.renew(request, key, lock_id, lease, cx),
+            Command::Break { key, reason } => self.break_open(key, reason, cx),
+            Command::Cancel { session, request, key } => self.cancel(session, request, key, cx),
+        }
+    }
+
+    /// Only a larger epoch takes effect; a repeat of the present range is as good as done.
+    fn set_range(
+        &mut self,
+        range: (u64, u64),
+        epoch: RangeEpoch,
+        incarnation: Incarnation,
+        cx: &mut Cx<'_>,
+    ) -> Outcome {
+        let counters = &mut self.ledger.counters;
+        if range.0 > range.1 {
+            return Outcome::Limit(Limit::Field);
+        }
+        if counters.range.is_some() && epoch <= counters.epoch {
+            let repeat = counters.range == Some(range) && epoch == counters.epoch;
+            return if repeat { Outcome::Done } else { Outcome::StaleEpoch { current: counters.epoch } };
+        }
+        counters.range = Some(range);
+        counters.epoch = epoch;
+        if incarnation > counters.incarnation {
+            // After a restore, tokens granted by the lost history must stay below all new ones. A shard's
+            // first incarnation has no history.
+            if counters.incarnation > Incarnation(0) {
+                let least = Token((u64::from(incarnation.0) << 40).min(limits::TOKEN_END - 1));
+                counters.token = counters.token.max(least);
+            }
+            counters.incarnation = incarnation;
+            self.home.close_older(incarnation, cx);
+        }
+        Outcome::Done
+    }
+
+    /// Works on one lock with the ledger, then removes it if nothing is left of it.
+    fn with_lock<T>(&mut self, key: &Key, work: impl FnOnce(&mut Ledger, &mut Lock) -> T) -> Option<T> {
+        let lock = self.locks.get_mut(key)?;
+        let result = work(&mut self.ledger, lock);
+        if lock.is_idle() {
+            self.ledger.vanish(lock);
+            self.locks.remove(key);
+        }
+        Some(result)
+    }
+
+    /// The shard's clock.
+    pub fn now(&self) -> Stamp {
+        self.ledger.counters.now
+    }
+
+    /// The shard's range of the hash space, inclusive, once it has one.
+    pub fn range(&self) -> Option<(u64, u64)> {
+        self.ledger.counters.range
+    }
+
+    /// The epoch of the range.
+    pub fn epoch(&self) -> RangeEpoch {
+        self.ledger.counters.epoch
+    }
+
+    /// The cluster's incarnation as the shard knows it.
+    pub fn incarnation(&self) -> Incarnation {
+        self.ledger.counters.incarnation
+    }
+
+    /// The shard's revision: rises with every change of holders.
+    pub fn revision(&self) -> Revision {
+        self.ledger.counters.revision
+    }
+
+    /// The earliest stamp at which a `Tick` has something to end: a lease, a wait, a lock-delay or a keyed
+    /// answer. It is not after [`Machine::now`] where a tick left a page over.
+    pub fn next_deadline(&self) -> Option<Stamp> {
+        self.ledger.deadlines.next()
+    }
+
+    /// Whether a lease, a wait or a lock-delay runs by the shard's clock, so that a leader must log the
+    /// clock every few seconds.
+    pub fn keeps_time(&self) -> bool {
+        self.ledger.deadlines.keeps_time()
+    }
+
+    /// How far a session's attachment to this shard has come.
+    pub fn attachment(&self, session: SessionId) -> Attachment {
+        if let Some(seat) = self.ledger.seats.get(&session) {
+            return if seat.dropping { Attachment::None } else { Attachment::Attached };
+        }
+        self.ledger.pending.get(&session).map_or(Attachment::None, |nonce| Attachment::Pending(*nonce))
+    }
+
+    /// The attempts to attach whose answer is not on record, for a new leader to drive again.
+    pub fn pendings(&self) -> impl Iterator<Item = (SessionId, Nonce)> {
+        self.ledger.pending.iter().map(|(session, nonce)| (*session, *nonce))
+    }
+
+    /// The open sessions at home, with their TTL and what a checkpoint has recorded as left of it.
+    pub fn open_sessions(&self) -> impl Iterator<Item = (SessionId, Millis, Option<Millis>)> {
+        let open = self.home.iter().filter(|(_, session)| session.closing.is_none());
+        open.map(|(id, session)| (id, session.holder.ttl, session.remaining))
+    }
+
+    /// The TTL of an open session at home and what a checkpoint has recorded as left of it.
+    pub fn session_ttl(&self, session: SessionId) -> Option<(Millis, Option<Millis>)> {
+        let known = self.home.get(session).filter(|known| known.closing.is_none())?;
+        Some((known.holder.ttl, known.remaining))
+    }
+
+    /// The outbox: sessions that close, why, and the shards that have not yet acknowledged it.
+    pub fn closing(&self) -> impl Iterator<Item = (SessionId, EndReason, Vec<ShardId>)> {
+        self.home.closing().map(|(id, reason, session)| (id, reason, session.shards.iter().copied().collect()))
+    }
+
+    /// The outbox of one session; `None` where it does not close.
+    pub fn closing_shards(&self, session: SessionId) -> Option<(EndReason, Vec<ShardId>)> {
+        let known = self.home.get(session)?;
+        Some((known.closing?, known.shards.iter().copied().collect()))
+    }
+
+    /// Whether the session has ended and that is remembered here, or it is of an older incarnation.
+    pub fn is_ended(&self, session: SessionId) -> bool {
+        self.home.gone(session, self.incarnation()) == Outcome::Ended && self.home.get(session).is_none()
+    }
+
+    /// Every queued request, by session.
+    pub fn waiting(&self) -> impl Iterator<Item = (SessionId, RequestId, Key)> {
+        let waits = self
+            .ledger
+            .seats
+            .iter()
+            .flat_map(|(session, seat)| seat.waits.iter().map(move |(key, place)| (*session, key, *place)));
+        waits.map(|(session, key, place)| {
+            let waiter = self.locks.get(key).and_then(|lock| lock.queue.find(place));
+            let (_, waiter) = waiter.expect("invariant 6: an indexed waiter waits");
+            (session, waiter.ask.request, key.clone())
+        })
+    }
+
+    /// The revision at which the object's holders last changed, for observers: whoever saw the object at
+    /// revision `r` has missed nothing unless this exceeds `r`.
+    ///
+    /// Of objects that are gone only the highest such revision of all of them is kept. It is never too low,
+    /// so no change is missed; an observer of a name that nobody uses may wake for nothing.
+    pub fn object_revision(&self, key: &Key) -> Revision {
+        self.locks.get(key).map_or(self.ledger.counters.vanished, |lock| lock.revision)
+    }
+
+    /// How much of what there is. O(1).
+    pub fn counts(&self) -> Counts {
+        Counts {
+            sessions: self.home.open_count() as u64,
+            grants_total: self.ledger.counters.grants_total,
+            ..self.ledger.counts
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What a shard knows of one session that is attached to it: who it is, what it holds and waits for,
+//! and the answers that make its retries harmless.
+//!
+//! An answer is kept small: what was decided, and the token where there is one. A retry is told the
+//! grant as it is *now*, and [`Outcome::Expired`](crate::Outcome::Expired) where it is gone: a client
+//! is never told that it holds what it has lost.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    command::{Holder, Mode},
+    fields,
+    ids::*,
+    limits,
+    queue::Place,
+};
+
+/// A final answer as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Stored {
+    Granted(Token),
+    AlreadyHeld(Token),
+    Held,
+    WaitTimeout,
+    Cancelled,
+    Mismatch(Mode),
+    Released,
+    Renewed(Token),
+    Expired,
+    Foreign,
+}
+
+impl Stored {
+    /// The grant that it speaks of.
+    pub(crate) fn token(&self) -> Option<Token> {
+        match self {
+            Stored::Granted(token) | Stored::AlreadyHeld(token) | Stored::Renewed(token) => Some(*token),
+            _ => None,
+        }
+    }
+}
+
+/// What is known of a request id.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Recall {
+    New,
+    Answered(Stored),
+    TooOld,
+}
+
+/// A keyed answer and when it is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Keyed {
+    pub(crate) key: u128,
+    pub(crate) until: Stamp,
+    pub(crate) stored: Stored,
+}
+
+/// The kept answers of one session.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Answers {
+    /// Native request ids below are never run again.
+    floor: u64,
+    native: BTreeMap<u64, Stored>,
+    /// Oldest first. A few hundred at the most: a walk along them is cheaper than a second index.
+    keyed: VecDeque<Keyed>,
+}
+
+impl Answers {
+    /// What is known of `request`. Takes note of what the client no longer waits for.
+    pub(crate) fn recall(&mut self, request: RequestId) -> Recall {
+        match request {
+            RequestId::Native { seq, low } => {
+                self.forget_below(low.min(seq));
+                match self.native.get(&seq) {
+                    Some(stored) => Recall::Answered(*stored),
+                    None if seq < self.floor => Recall::TooOld,
+                    None => Recall::New,
+                }
+            }
+            RequestId::Keyed { key } => match self.keyed.iter().find(|answer| answer.key == key) {
+                Some(answer) => Recall::Answered(answer.stored),
+                None => Recall::New,
+            },
+        }
+    }
+
+    fn forget_below(&mut self, low: u64) {
+        if low <= self.floor {
+            return;
+        }
+        self.floor = low;
+        while self.native.first_key_value().is_some_and(|(seq, _)| *seq < low) {
+            self.native.pop_first();
+        }
+    }
+
+    /// Keeps a native answer. Where too many are kept, the lowest goes and the floor rises above it.
+    pub(crate) fn keep_native(&mut self, seq: u64, stored: Stored) {
+        if seq < self.floor {
+            return;
+        }
+        self.native.insert(seq, stored);
+        if self.native.len() > limits::ANSWERS_PER_SESSION
+            && let Some((lowest, _)) = self.native.pop_first()
+        {
+            self.floor = lowest + 1;
+        }
+    }
+
+    /// Changes a keyed answer in place, if it is kept.
+    pub(crate) fn change_keyed(&mut self, key: u128, stored: Stored) -> bool {
+        match self.keyed.iter_mut().find(|answer| answer.key == key) {
+            Some(answer) => {
+                answer.stored = stored;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Keeps a new keyed answer, and gives back the oldest where that makes too many.
+    pub(crate) fn keep_keyed(&mut self, answer: Keyed) -> Option<Keyed> {
+        self.keyed.push_back(answer);
+        if self.keyed.len() > limits::KEYS_PER_SESSION { self.keyed.pop_front() } else { None }
+    }
+
+    pub(crate) fn forget_keyed(&mut self, key: u128) -> Option<Keyed> {
+        let index = self.keyed.iter().position(|answer| answer.key == key)?;
+        self.keyed.remove(index)
+    }
+
+    pub(crate) fn keyed(&self) -> impl Iterator<Item = &Keyed> {
+        self.keyed.iter()
+    }
+
+    /// Whether the answers could have come about; asked of bytes from outside.
+    fn is_sound(&self) -> bool {
+        self.native.first_key_value().is_none_or(|(seq, _)| *seq >= self.floor)
+            && self.native.len() <= limits::ANSWERS_PER_SESSION
+            && self.keyed.len() <= limits::KEYS_PER_SESSION
+            && self.keyed.iter().zip(self.keyed.iter().skip(1)).all(|(a, b)| a.until <= b.until)
+    }
+
+    fn tokens(&self) -> impl Iterator<Item = Token> {
+        let keyed = self.keyed.iter().map(|answer| &answer.stored);
+        self.native.values().chain(keyed).filter_map(Stored::token)
+    }
+}
+
+/// A session's presence in this shard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Seat {
+    /// The attempt by which it came in.
+    pub(crate) nonce: Nonce,
+    pub(crate) holder: Holder,
+    /// Its home has told that it ended, and the first page is dropped: it gets nothing new.
+    pub(crate) dropping: bool,
+    pub(crate) answers: Answers,
+    /// The tokens that it released last, oldest first.
+    released: VecDeque<Token>,
+    /// Index: what it holds.
+    #[serde(skip)]
+    pub(crate) held: BTreeMap<Key, Token>,
+    /// Index: what it waits for.
+    #[serde(skip)]
+    pub(crate) waits: BTreeMap<Key, Place>,
+}
+
+impl Seat {
+    pub(crate) fn new(nonce: Nonce, holder: Holder) -> Seat {
+        Seat {
+            nonce,
+            holder,
+            dropping: false,
+            answers: Answers::default(),
+            released: VecDeque::new(),
+            held: BTreeMap::new(),
+            waits: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn is_at_limit(&self) -> bool {
+        self.held.len() + self.waits.len() >= limits::GRANTS_PER_SESSION
+    }
+
+    pub(crate) fn remember_release(&mut self, token: Token) {
+        if self.released.len() >= limits::RELEASED_PER_SESSION {
+            self.released.pop_front();
+        }
+        self.released.push_back(token);
+    }
+
+    pub(crate) fn has_released(&self, token: Token) -> bool {
+        self.released.contains(&token)
+    }
+
+    /// Whether the seat could have come about, given the last nonce and token; asked of bytes from outside.
+    pub(crate) fn is_sound(&self, nonce: Nonce, token: Token) -> bool {
+        self.nonce <= nonce
+            && fields::holder(&self.holder)
+            && self.released.len() <= limits::RELEASED_PER_SESSION
+            && self.released.iter().all(|released| *released <= token)
+            && self.answers.tokens().all(|answered| answered <= token)
+            && self.answers.is_sound()
+    }
+}

@@ -1,0 +1,342 @@
+//! Golden scripts: each a claim, the commands that put it to the test, and what must come of them.
+//!
+//! A line is `verb arguments @time`; the time stays where it was if it is left out. `join` opens a session
+//! and attaches it. A number without `k` is a native request id (`r=3 low=2`), with it a keyed one (`k=9`);
+//! without either each command gets an id of its own. After `---` come the outcomes, one line a command,
+//! each followed by its effects. With `WARDLOCK_WRITE_SCRIPTS` in the environment the outcomes are written
+//! anew, to be read before they are believed.
+
+#![allow(clippy::disallowed_methods, reason = "the test reads its scripts and its environment; the machine does not")]
+
+use std::{fmt::Write, fs, path::Path};
+
+use wardlock_machine::*;
+
+struct Runner {
+    machine: Machine,
+    now: u64,
+    requests: u64,
+    out: String,
+}
+
+/// The words of one line: verb, plain words in order, and `name=value` pairs.
+struct Line<'a> {
+    words: Vec<&'a str>,
+    pairs: Vec<(&'a str, &'a str)>,
+    flags: Vec<&'a str>,
+}
+
+const FLAGS: [&str; 2] = ["shared", "election"];
+
+impl<'a> Line<'a> {
+    fn pair(&self, name: &str) -> Option<&'a str> {
+        self.pairs.iter().find(|pair| pair.0 == name).map(|pair| pair.1)
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.pair(name).map(|value| value.parse().expect("a number"))
+    }
+
+    fn time(&self, name: &str) -> Option<Millis> {
+        self.pair(name).map(|value| Millis(millis(value)))
+    }
+
+    fn session(&self) -> SessionId {
+        session(self.words[1])
+    }
+
+    fn key(&self, index: usize) -> Key {
+        let name = Name::new(self.words[index]).expect("a name");
+        if self.flags.contains(&"election") { Key::election(name) } else { Key::lock(name) }
+    }
+}
+
+fn millis(text: &str) -> u64 {
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_alphabetic()).expect("a unit"));
+    number.parse::<u64>().expect("a number") * if unit == "ms" { 1 } else { 1000 }
+}
+
+/// `s7` is session 7 of incarnation 1, `s7.2` of incarnation 2.
+fn session(text: &str) -> SessionId {
+    let (number, incarnation) = text[1..].split_once('.').unwrap_or((&text[1..], "1"));
+    SessionId::new(Incarnation(incarnation.parse().expect("an incarnation")), number.parse().expect("a number"))
+}
+
+fn name(session: SessionId) -> String {
+    let number = session.0 & 0xffff;
+    if session.incarnation() == Incarnation(1) {
+        format!("s{number}")
+    } else {
+        format!("s{number}.{}", session.incarnation())
+    }
+}
+
+impl Runner {
+    fn new() -> Runner {
+        let mut runner = Runner { machine: Machine::new(), now: 0, requests: 0, out: String::new() };
+        runner.apply(
+            Term(1),
+            RangeEpoch(1),
+            Command::SetRange { first: 0, last: u64::MAX, epoch: RangeEpoch(1), incarnation: Incarnation(1) },
+        );
+        runner
+    }
+
+    fn apply(&mut self, term: Term, epoch: RangeEpoch, command: Command) -> (Outcome, Effects) {
+        let batch = Batch { at: Stamp(self.now), wall: WallMs(1_000_000 + self.now), epoch, commands: vec![command] };
+        let (mut outcomes, mut effects) = (Vec::new(), Effects::default());
+        self.machine.apply(term, batch, &mut outcomes, &mut effects);
+        assert_eq!(outcomes.len(), 1, "one outcome for each command");
+        (outcomes.remove(0), effects)
+    }
+
+    fn line(&mut self, text: &str) {
+        let mut line = Line { words: Vec::new(), pairs: Vec::new(), flags: Vec::new() };
+        for word in text.split_whitespace() {
+            if let Some(at) = word.strip_prefix('@') {
+                self.now = millis(at);
+            } else if let Some(pair) = word.split_once('=') {
+                line.pairs.push(pair);
+            } else if FLAGS.contains(&word) {
+                line.flags.push(word);
+            } else {
+                line.words.push(word);
+            }
+        }
+        let shown = line.words.join(" ");
+        match line.words[0] {
+            "join" => return self.join(&line),
+            "restart" => {
+                let restored = Machine::restore(&self.machine.snapshot()).expect("its own snapshot");
+                assert_eq!(restored, self.machine, "a restored machine is the same machine");
+                self.machine = restored;
+                return;
+            }
+            "show" => {
+                let Answer::Object(object) = self.machine.query(&Query::Object { key: line.key(1) }) else { panic!() };
+                let text = object.map_or("free".into(), |object| show(&object));
+                writeln!(self.out, "{shown} → {text}").unwrap();
+                return;
+            }
+            "fence" => {
+                let checks = vec![(line.key(1), Token(line.number("token").unwrap()))];
+                let answer = self.machine.query(&Query::Fence { checks });
+                writeln!(self.out, "{shown} → {}", answer == Answer::Fence(vec![true])).unwrap();
+                return;
+            }
+            "list" => {
+                let query = Query::List {
+                    kind: line.key(1).kind,
+                    prefix: line.pair("prefix").unwrap_or_default().into(),
+                    held: line.pair("held").map(|held| held == "yes"),
+                    session: line.pair("session").map(session),
+                    after: line.pair("after").map(str::to_owned),
+                    limit: line.number("limit").unwrap_or(100) as u32,
+                };
+                let Answer::List(list) = self.machine.query(&query) else { panic!() };
+                let names: Vec<&str> = list.iter().map(|object| object.key.name.as_str()).collect();
+                writeln!(self.out, "{shown} → {}", names.join(" ")).unwrap();
+                return;
+            }
+            "deadline" => {
+                writeln!(self.out, "deadline → {:?}", self.machine.next_deadline().map(|at| at.0)).unwrap();
+                return;
+            }
+            _ => {}
+        }
+        let command = self.command(&line);
+        let term = Term(line.number("term").unwrap_or(1));
+        let epoch = line.number("epoch").map_or(self.machine.epoch(), RangeEpoch);
+        let (outcome, effects) = self.apply(term, epoch, command);
+        writeln!(self.out, "{shown} → {}", tell(&outcome)).unwrap();
+        for settled in effects.settled {
+            let (session, key) = (name(settled.session), settled.key.name);
+            writeln!(self.out, "  {session} {key}: {}", tell(&settled.outcome)).unwrap();
+        }
+        for reason in effects.lost {
+            writeln!(self.out, "  lost: {reason:?}").unwrap();
+        }
+        for (session, reason) in effects.closing {
+            writeln!(self.out, "  closing {}: {reason:?}", name(session)).unwrap();
+        }
+        for session in effects.ended {
+            writeln!(self.out, "  ended {}", name(session)).unwrap();
+        }
+    }
+
+    fn holder(line: &Line<'_>) -> Holder {
+        let client_id = line.pair("client").unwrap_or(line.words[1]).to_owned();
+        Holder { client_id, ttl: line.time("ttl").unwrap_or(Millis(10_000)), metadata: Metadata::new() }
+    }
+
+    fn join(&mut self, line: &Line<'_>) {
+        let (session, holder) = (line.session(), Runner::holder(line));
+        let epoch = self.machine.epoch();
+        let (outcome, _) = self.apply(Term(1), epoch, Command::OpenSession { session, holder: holder.clone() });
+        assert!(matches!(outcome, Outcome::Opened { .. }), "join: {outcome:?}");
+        self.apply(Term(1), epoch, Command::Attach { session, shard: ShardId(1) });
+        let (outcome, _) = self.apply(Term(1), epoch, Command::Pend { session });
+        let Outcome::Pending { nonce } = outcome else { panic!("join: {outcome:?}") };
+        let (outcome, _) = self.apply(Term(1), epoch, Command::Confirm { session, nonce, holder });
+        assert_eq!(outcome, Outcome::Done, "join");
+    }
+
+    fn request(&mut self, line: &Line<'_>) -> RequestId {
+        if let Some(key) = line.number("k") {
+            return RequestId::Keyed { key: key.into() };
+        }
+        self.requests += 1;
+        let seq = line.number("r").unwrap_or(1_000 + self.requests);
+        RequestId::Native { seq, low: line.number("low").unwrap_or(1) }
+    }
+
+    fn command(&mut self, line: &Line<'_>) -> Command {
+        let request = self.request(line);
+        let nonce = || Nonce(line.number("nonce").expect("nonce="));
+        let lock_id = || LockId { session: line.session(), token: Token(line.number("token").expect("token=")) };
+        let reason = || match line.words.last() {
+            Some(&"closed") => EndReason::SessionClosed,
+            _ => EndReason::SessionExpired,
+        };
+        match line.words[0] {
+            "range" => Command::SetRange {
+                first: 0,
+                last: u64::MAX,
+                epoch: RangeEpoch(line.number("to").expect("to=")),
+                incarnation: Incarnation(line.number("incarnation").unwrap_or(1) as u16),
+            },
+            "tick" => Command::Tick,
+            "open" => Command::OpenSession { session: line.session(), holder: Runner::holder(line) },
+            "close" => Command::CloseSession { session: line.session() },
+            "expire" => Command::ExpireSessions {
+                sessions: vec![line.session()],
+                term: Term(line.number("watched").unwrap_or(1)),
+            },
+            "checkpoint" => Command::Checkpoint { sessions: vec![(line.session(), line.time("left"))] },
+            "attach" => Command::Attach {
+                session: line.session(),
+                shard: ShardId(line.number("shard").expect("shard=") as u32),
+            },
+            "detached" => Command::Detached {
+                session: line.session(),
+                shard: ShardId(line.number("shard").expect("shard=") as u32),
+            },
+            "pend" => Command::Pend { session: line.session() },
+            "confirm" => Command::Confirm { session: line.session(), nonce: nonce(), holder: Runner::holder(line) },
+            "unpend" => Command::Unpend { session: line.session(), nonce: nonce() },
+            "drop" => Command::Drop { session: line.session(), reason: reason() },
+            "acquire" => Command::Acquire(Acquire {
+                session: line.session(),
+                request,
+                key: line.key(2),
+                mode: match line.number("permits") {
+                    Some(permits) => Mode::Semaphore { permits: permits as u32 },
+                    None if line.flags.contains(&"shared") => Mode::Shared,
+                    None => Mode::Exclusive,
+                },
+                lease: line.time("lease"),
+                wait: line.time("wait").unwrap_or_default(),
+                priority: line.pair("priority").map_or(0, |value| value.parse().expect("a priority")),
+                lock_delay: line.time("delay").unwrap_or_default(),
+                metadata: Metadata::new(),
+                value: line.pair("value").map(str::to_owned),
+            }),
+            "release" => Command::Release { request, key: line.key(2), lock_id: lock_id() },
+            "renew" => Command::Renew { request, key: line.key(2), lock_id: lock_id(), lease: line.time("lease") },
+            "break" => Command::Break { key: line.key(1), reason: "stuck".into() },
+            "cancel" => Command::Cancel { session: line.session(), request, key: line.key(2) },
+            verb => panic!("no such verb: {verb}"),
+        }
+    }
+}
+
+fn grant(grant: &Grant) -> String {
+    let mut text = format!("token={}", grant.lock_id.token);
+    if grant.waited > Millis(0) {
+        write!(text, " waited={}", grant.waited).unwrap();
+    }
+    if let Some(expires) = grant.expires {
+        write!(text, " until=+{}", expires.0 - 1_000_000).unwrap();
+    }
+    if let Some(value) = &grant.value {
+        write!(text, " value={value}").unwrap();
+    }
+    text
+}
+
+fn blocked(blocked: &Blocked) -> String {
+    let holders: Vec<String> = blocked.holders.iter().map(|grant| grant.holder.clone()).collect();
+    let mut text = format!("by [{}] waiters={}", holders.join(" "), blocked.waiters);
+    if let Some(until) = blocked.lock_delay_until {
+        write!(text, " delay until=+{}", until.0 - 1_000_000).unwrap();
+    }
+    text
+}
+
+fn show(object: &Object) -> String {
+    let holders: Vec<String> = object.holders.iter().map(|held| format!("{} {}", held.holder, grant(held))).collect();
+    let queue: Vec<&str> = object.queue.iter().map(|waiting| waiting.holder.as_str()).collect();
+    let delay = object.lock_delay_until.map_or(String::new(), |until| format!(" delay until=+{}", until.0 - 1_000_000));
+    format!("held by [{}] queue [{}]{delay} revision={}", holders.join(", "), queue.join(" "), object.revision)
+}
+
+fn tell(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Granted(held) => format!("granted {}", grant(held)),
+        Outcome::AlreadyHeld(held) => format!("already-held {}", grant(held)),
+        Outcome::Renewed(held) => format!("renewed {}", grant(held)),
+        Outcome::Queued { position } => format!("queued position={position}"),
+        Outcome::Held(by) => format!("held {}", blocked(by)),
+        Outcome::WaitTimeout(by) => format!("wait-timeout {}", blocked(by)),
+        Outcome::Broken(grants) => {
+            format!("broken [{}]", grants.iter().map(grant).collect::<Vec<_>>().join(", "))
+        }
+        Outcome::Opened { created } => format!("opened at +{}", created.0 - 1_000_000),
+        Outcome::Attached(holder) => format!("attached {} ttl={}", holder.client_id, holder.ttl),
+        Outcome::Mismatch { mode } => format!("mismatch {mode:?}"),
+        Outcome::Pending { nonce } => format!("pending nonce={nonce}"),
+        Outcome::Dropped { more } => format!("dropped more={more}"),
+        Outcome::StaleEpoch { current } => format!("stale-epoch current={current}"),
+        Outcome::Limit(limit) => format!("limit {limit:?}"),
+        plain => format!("{plain:?}").to_lowercase(),
+    }
+}
+
+/// Runs every script of a file; answers what the file should say.
+fn run(text: &str) -> (String, usize) {
+    let mut whole = String::new();
+    let mut count = 0;
+    for script in text.split("\n# ").filter(|script| !script.trim().is_empty()) {
+        let script = script.trim_start_matches("# ");
+        let (claim, rest) = script.split_once('\n').expect("a claim on the first line");
+        let commands = rest.split("\n---").next().expect("commands").trim();
+        assert!(claim.contains(" — "), "a script is named as a claim: {claim}");
+        let mut runner = Runner::new();
+        for line in commands.lines() {
+            runner.line(line);
+        }
+        runner.line("restart");
+        write!(whole, "# {claim}\n{commands}\n---\n{}\n", runner.out).unwrap();
+        count += 1;
+    }
+    (format!("{}\n", whole.trim_end()), count)
+}
+
+#[test]
+fn every_script_comes_out_as_it_claims() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let mut scripts = 0;
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let (actual, count) = run(&text);
+        scripts += count;
+        if std::env::var_os("WARDLOCK_WRITE_SCRIPTS").is_some() {
+            fs::write(&file, actual).unwrap();
+        } else {
+            assert_eq!(text, actual, "{}", file.display());
+        }
+    }
+    assert!(scripts >= 30, "only {scripts} scripts were found");
+}
