@@ -11,7 +11,7 @@
 //! All calls block; the caller keeps them off its runtime. A failed save is a disk error: the process
 //! must stop.
 
-use std::{io, path::Path};
+use std::path::Path;
 
 use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
@@ -35,9 +35,6 @@ const CHUNKS: TableDefinition<'static, (u32, u32), &'static [u8]> = TableDefinit
 /// Why a snapshot cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// The file cannot be opened.
-    #[error("cannot open {FILE}: {0}")]
-    File(#[source] io::Error),
     /// The storage engine failed.
     #[error("{FILE}: {0}")]
     Database(#[source] Box<redb::Error>),
@@ -91,7 +88,7 @@ impl Snapshots {
 
     /// Opens or creates the snapshots in a data directory.
     pub fn open_dir(dir: &Path, cache_bytes: usize) -> Result<Snapshots, SnapshotError> {
-        let file = super::open_file(dir, FILE).map_err(SnapshotError::File)?;
+        let file = super::open_file(dir, FILE)?;
         Snapshots::open(redb::backends::FileBackend::new(file)?, cache_bytes)
     }
 
