@@ -18,7 +18,7 @@
 //! purge that it allows; the caller keeps that order.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -40,14 +40,23 @@ pub fn abort_process() -> OnFatal {
     })
 }
 
-/// Opens or creates a file for redb; a new file's name is durable when this returns.
-fn open_file(dir: &Path, name: &str) -> io::Result<File> {
+/// Opens a database's file. A new one is made aside and takes its name when it is whole: a start that
+/// loses its power must not leave half a file that no later start can read.
+fn open_file(dir: &Path, name: &str) -> Result<File, redb::Error> {
     let path = dir.join(name);
-    let is_new = !path.exists();
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    if is_new {
-        sync_dir(dir)?;
+    if fs::metadata(&path).is_ok_and(|file| file.len() > 0) {
+        return Ok(OpenOptions::new().read(true).write(true).open(path)?);
     }
+    let aside = dir.join(format!("{name}.new"));
+    match fs::remove_file(&aside) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+        _ => {}
+    }
+    redb::Database::create(&aside)?.close()?;
+    let file = OpenOptions::new().read(true).write(true).open(&aside)?;
+    file.sync_all()?;
+    fs::rename(&aside, &path)?;
+    sync_dir(dir)?;
     Ok(file)
 }
 

@@ -154,9 +154,8 @@ impl SharedLog {
 
     /// Opens or creates the log in a data directory.
     pub fn open_dir(dir: &Path, options: Options, on_fatal: OnFatal) -> Result<(SharedLog, LogWriter), OpenError> {
-        let file = super::open_file(dir, FILE).map_err(OpenError::File)?;
-        let backend = redb::backends::FileBackend::new(file).map_err(|e| OpenError::Database(Box::new(e.into())))?;
-        SharedLog::open(backend, options, on_fatal)
+        let file = super::open_file(dir, FILE)?;
+        SharedLog::open(redb::backends::FileBackend::new(file)?, options, on_fatal)
     }
 
     /// A group's log; empty if the group is new here.

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use openraft::{EntryPayload, storage::RaftLogStorage, type_config::TypeConfigExt};
+use openraft::{EntryPayload, RaftLogReader, storage::RaftLogStorage, type_config::TypeConfigExt};
 use redb::StorageBackend;
 use wardlock::{
     disk::{
@@ -29,8 +29,9 @@ pub enum Call {
 #[derive(Debug, Default)]
 struct Disk {
     bytes: Vec<u8>,
-    calls: Vec<Call>,
+    calls: Vec<(Call, Vec<u64>)>,
     recording: bool,
+    note: Vec<u64>,
     count: u64,
     fail_after: Option<u64>,
 }
@@ -44,7 +45,7 @@ impl MemDisk {
         MemDisk(Arc::new(Mutex::new(Disk { bytes, ..Disk::default() })))
     }
 
-    /// Records every call from now on.
+    /// Records every call from now on, each with the note of its time.
     pub fn record(self) -> MemDisk {
         self.0.lock().unwrap().recording = true;
         self
@@ -58,8 +59,12 @@ impl MemDisk {
         self.0.lock().unwrap().bytes.len()
     }
 
-    pub fn calls(&self) -> Vec<Call> {
-        self.0.lock().unwrap().calls.clone()
+    pub fn note(&self, note: Vec<u64>) {
+        self.0.lock().unwrap().note = note;
+    }
+
+    pub fn take_calls(&self) -> Vec<(Call, Vec<u64>)> {
+        std::mem::take(&mut self.0.lock().unwrap().calls)
     }
 
     /// The number of mutations so far.
@@ -80,7 +85,8 @@ impl MemDisk {
         disk.count += 1;
         apply(&mut disk.bytes, &call);
         if disk.recording {
-            disk.calls.push(call);
+            let note = disk.note.clone();
+            disk.calls.push((call, note));
         }
         Ok(())
     }
@@ -98,6 +104,52 @@ pub fn apply(bytes: &mut Vec<u8>, call: &Call) {
         }
         Call::Len(len) => bytes.resize(*len as usize, 0),
         Call::Sync => {}
+    }
+}
+
+/// What may lie on a disk that lost its power after these calls: everything synced, and of what was
+/// not synced nothing, all, or a random part in torn sectors.
+pub struct Wreckage {
+    synced: Vec<u8>,
+    pending: Vec<Call>,
+}
+
+impl Wreckage {
+    pub fn new(synced: Vec<u8>) -> Wreckage {
+        Wreckage { synced, pending: Vec::new() }
+    }
+
+    pub fn push(&mut self, call: Call) {
+        match call {
+            Call::Sync => {
+                for call in self.pending.drain(..) {
+                    apply(&mut self.synced, &call);
+                }
+            }
+            call => self.pending.push(call),
+        }
+    }
+
+    /// `None`: nothing unsynced survived.
+    pub fn image(&self, survivors: Option<&mut Random>) -> Vec<u8> {
+        const SECTOR: usize = 512;
+        let mut image = self.synced.clone();
+        let Some(random) = survivors else { return image };
+        let odds = random.below(5);
+        for call in &self.pending {
+            match call {
+                Call::Write(at, data) => {
+                    for (sector, data) in data.chunks(SECTOR).enumerate() {
+                        if random.below(4) < odds {
+                            apply(&mut image, &Call::Write(at + (sector * SECTOR) as u64, data.to_vec()));
+                        }
+                    }
+                }
+                call if random.below(4) < odds => apply(&mut image, call),
+                _ => {}
+            }
+        }
+        image
     }
 }
 
@@ -125,6 +177,13 @@ impl StorageBackend for MemDisk {
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
         self.mutate(Call::Write(offset, data.to_vec()))
     }
+}
+
+/// What a new file holds before it takes its name.
+pub fn empty_database() -> Vec<u8> {
+    let disk = MemDisk::default();
+    redb::Database::builder().create_with_backend(disk.clone()).unwrap().close().unwrap();
+    disk.bytes()
 }
 
 /// A small generator: the same seed, the same run.
@@ -186,4 +245,23 @@ pub async fn append(log: &mut GroupLog, entries: Vec<Entry>) -> io::Result<()> {
     let (done, durable) = Types::oneshot();
     log.append(entries, openraft::storage::IOFlushed::signal(done)).await?;
     durable.await.map_err(io::Error::other)?
+}
+
+/// What a group's log shows, without its committed position.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct View {
+    pub vote: Option<Vote>,
+    pub purged: Option<LogId>,
+    pub entries: Vec<Entry>,
+}
+
+pub async fn view(log: &mut GroupLog) -> View {
+    let entries = log.try_get_log_entries(..).await.unwrap();
+    let state = log.get_log_state().await.unwrap();
+    assert_eq!(state.last_log_id, entries.last().map(|entry| entry.log_id).or(state.last_purged_log_id));
+    View { vote: log.read_vote().await.unwrap(), purged: state.last_purged_log_id, entries }
+}
+
+pub fn indices(view: &View) -> Vec<u64> {
+    view.entries.iter().map(|entry| entry.log_id.index).collect()
 }

@@ -1,9 +1,6 @@
 //! Opens the file, checks every row and mark, and replays the rows into each group's state.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    io,
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use wardlock_placement::GroupId;
@@ -29,9 +26,6 @@ const FORMAT_VERSION: u64 = 1;
 /// forgets its vote or an acknowledged entry breaks the promises of the whole group.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The file cannot be opened.
-    #[error("cannot open {file}: {0}", file = super::FILE)]
-    File(#[source] io::Error),
     /// The storage engine refuses the file.
     #[error("{file} cannot be opened as a database: {0}", file = super::FILE)]
     Database(#[source] Box<redb::Error>),

@@ -182,11 +182,11 @@ mod tests {
         assert_eq!(indices(&state.read_some(6, 100, two)), [6, 7]);
         assert_eq!(indices(&state.read_some(6, 7, two)), [6]);
         assert_eq!(indices(&state.read_some(6, 100, 1)), [6]);
-        assert_eq!(indices(&state.read_some(4, 100, two)), [], "what was asked for is gone");
-        assert_eq!(indices(&state.read_some(10, 100, two)), []);
+        assert!(state.read_some(4, 100, two).is_empty(), "what was asked for is gone");
+        assert!(state.read_some(10, 100, two).is_empty());
         assert_eq!(indices(&state.read(0..=6)), [5, 6]);
         assert_eq!(indices(&state.read(8..)), [8, 9]);
-        assert_eq!(indices(&state.read(8..8)), []);
+        assert!(state.read(8..8).is_empty());
     }
 
     #[test]
