@@ -80,8 +80,7 @@ impl SessionBuilder {
         let client = self.client;
         client.ready(PATIENCE).await?;
         let ttl = Duration::from_millis(u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX));
-        let holder =
-            Holder { client_id: self.client_id, ttl: Millis(ttl.as_millis() as u64), metadata: self.metadata };
+        let holder = Holder { client_id: self.client_id, ttl: Millis(ttl.as_millis() as u64), metadata: self.metadata };
         loop {
             let session = client.new_session_id();
             let sent = client.core().clock.now();
@@ -94,7 +93,8 @@ impl SessionBuilder {
                     }
                     client.inner.keeper.keep(vital.clone());
                     let requests = Arc::default();
-                    let inner = Held { client, vital, client_id: holder.client_id, requests, closed: AtomicBool::new(false) };
+                    let inner =
+                        Held { client, vital, client_id: holder.client_id, requests, closed: AtomicBool::new(false) };
                     return Ok(Session { inner: Arc::new(inner) });
                 }
                 Outcome::IdTaken => continue,
