@@ -118,6 +118,10 @@ impl Client {
                 if let Err(error) = self.refresh().await {
                     last = error;
                 }
+                // A cluster that is not founded yet has no map to give.
+                if self.map().version == MapVersion(0) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
             }
         };
         match tokio::time::timeout(patience, known).await {

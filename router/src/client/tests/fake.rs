@@ -108,7 +108,7 @@ impl Transport for Fake {
 impl Dialer for Fake {
     fn set_peer(&self, _: NodeId, _: String) {}
 
-    fn connect_seed(&self, _: String) -> BoxFuture<'static, Result<NodeId, CallError>> {
+    fn connect_seed<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<NodeId, CallError>> {
         Box::pin(async { Ok(NodeId(1)) })
     }
 }
