@@ -53,7 +53,7 @@ use wardlock_wire::{Body, KeptAlive, Op, Response, Status};
 use self::{
     call::{GIVE_UP, Replied, Work, millis},
     core::Core,
-    janitor::Janitor,
+    janitor::{Chore, Janitor},
     keeper::Keeper,
 };
 pub use self::{
@@ -118,6 +118,10 @@ impl Client {
                 if let Err(error) = self.refresh().await {
                     last = error;
                 }
+                // A cluster that is not founded yet has no map to give.
+                if self.map().version == MapVersion(0) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
             }
         };
         match tokio::time::timeout(patience, known).await {
@@ -153,8 +157,14 @@ impl Client {
         outcome(self.core().run(Target::Group(group), &Work::Op(Op::Write(command)), patience).await)
     }
 
-    /// Reads one object, one session, or fences of one shard, linearizably.
+    /// Reads linearizably: one object, one session, fences of one shard, or a page over all shards.
     pub async fn read(&self, query: Query, patience: Duration) -> Result<Answer, Error> {
+        if let Query::Sessions { after, limit } = query {
+            return self.sessions(after, limit, patience).await.map(Answer::Sessions);
+        }
+        if matches!(query, Query::List { .. }) {
+            return self.list(query, patience).await.map(Answer::List);
+        }
         match self.core().read(query, patience).await? {
             Response::Answer(answer) | Response::Session { answer, .. } => Ok(answer),
             other => Err(unexpected(&other)),
@@ -177,6 +187,12 @@ impl Client {
     /// A session's sign of life. Sessions opened by [`Client::session`] send theirs themselves.
     pub async fn keep_alive(&self, session: SessionId, patience: Duration) -> Result<KeptAlive, Error> {
         self.core().keep_alive(session, patience).await.map(|(kept, _)| kept)
+    }
+
+    /// Takes a request out of its queue, or gives back what it got, in the background: for callers of
+    /// [`Client::write`] whose own caller has gone away while an acquire waits.
+    pub fn withdraw(&self, session: SessionId, request: RequestId, key: Key) {
+        self.inner.janitor.leave(Chore { command: Command::Cancel { session, request, key }, open: Vec::new() });
     }
 
     /// An object once its revision exceeds `since`, or as it is after `wait`; with the revision to ask
@@ -246,7 +262,7 @@ impl Core {
             (Some(key), _) => Target::Key(key),
             (None, Query::Session { session }) => Target::Home(*session),
             (None, Query::Fence { .. }) => return Ok(Response::Answer(Answer::Fence(Vec::new()))),
-            _ => return Err(Error::Malformed("a list is read from every shard".into())),
+            _ => return Err(Error::Malformed("a page is read from every shard".into())),
         };
         Ok(self.run(target, &Work::Op(Op::Read(query)), patience).await?.response)
     }

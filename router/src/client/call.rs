@@ -129,7 +129,7 @@ impl Core {
             pause: PAUSE_MIN,
             hints: 0,
         };
-        let silence = SILENCE.min((patience / 3).max(Duration::from_millis(100)));
+        let mut silence = SILENCE.min((patience / 3).max(Duration::from_millis(100)));
         let mut node = None;
         loop {
             let routes = self.routes();
@@ -163,7 +163,11 @@ impl Core {
                     return Ok(Replied { response, sent });
                 }
                 Ok(Err(error)) => call.judge(error, work, group, asked, routes.map().version)?,
-                Err(_) => call.unknown(work, "the node stays silent")?,
+                Err(_) => {
+                    // Repeats must not drown a cluster that is merely slow.
+                    silence *= 2;
+                    call.unknown(work, "the node stays silent")?
+                }
             };
             node = match next {
                 Next::Hint(hint) => {
@@ -277,7 +281,11 @@ impl Call {
         }
         let pause = rand::random_range(self.pause / 2..=self.pause);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
-        tokio::time::sleep_until(self.deadline.min(now + pause)).await;
+        if now + pause >= self.deadline {
+            // An attempt that nobody has time to hear would only make the outcome unknown.
+            return Err(self.verdict(self.last.clone()));
+        }
+        tokio::time::sleep(pause).await;
         Ok(())
     }
 }

@@ -38,9 +38,9 @@ pub trait Dialer: Transport {
     /// Node `node` is at `address` from now on.
     fn set_peer(&self, node: NodeId, address: String);
 
-    /// Connects to an address and learns from its certificate which node answers there. It stays
-    /// connected: calls to that node work from then on.
-    fn connect_seed(&self, address: String) -> BoxFuture<'static, Result<NodeId, CallError>>;
+    /// Connects to an address and learns from its certificate which node answers there. Calls to that node
+    /// work at least for a moment from then on; [`Dialer::set_peer`] is what makes them work for long.
+    fn connect_seed<'a>(&'a self, address: &'a str) -> BoxFuture<'a, Result<NodeId, CallError>>;
 }
 
 /// What all handles of one client share.
@@ -176,7 +176,7 @@ impl Core {
         let mut last = "no seed was given".to_owned();
         let first = rand::random_range(0..self.seeds.len().max(1));
         for seed in self.seeds.iter().cycle().skip(first).take(self.seeds.len()) {
-            match timeout(SILENCE * 2, self.dialer.connect_seed(seed.clone())).await {
+            match timeout(SILENCE * 2, self.dialer.connect_seed(seed)).await {
                 Ok(Ok(node)) => return Ok(node),
                 Ok(Err(error)) => last = format!("{seed}: {error}"),
                 Err(_) => last = format!("{seed} stays silent"),

@@ -15,6 +15,9 @@ use wardlock_wire::{Op, Response};
 use super::{Client, call::Work, unexpected};
 use crate::{Error, routes::Target};
 
+/// A check and its place among all.
+type Placed = (usize, (Key, Token));
+
 impl Client {
     /// A page of the cluster's objects, in the order of their names: [`Query::List`] to every shard. At
     /// most [`limits::PAGE`] of them, whatever its limit says.
@@ -70,7 +73,7 @@ impl Client {
         let mut verdicts = vec![false; checks.len()];
         // Without a map all is one part, and its call waits for the map. Where a range changes meanwhile,
         // the shard refuses the part, and a repeat parts anew.
-        let mut parts: BTreeMap<Option<GroupId>, Vec<(usize, (Key, Token))>> = BTreeMap::new();
+        let mut parts: BTreeMap<Option<GroupId>, Vec<Placed>> = BTreeMap::new();
         for (place, check) in checks.into_iter().enumerate() {
             let owner = routes.resolve(Target::Key(&check.0)).map(|(group, _)| group.id);
             parts.entry(owner).or_default().push((place, check));

@@ -5,13 +5,9 @@
 //!    the request was sent: sent + waited + lease, less 1 % for drift.
 //! 2. A guard that was lost is never held again.
 
-use std::{
-    fmt,
-    future::Future,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wardlock_machine::{Command, Grant, Key, LockId, Outcome, Token};
 
@@ -43,18 +39,18 @@ struct Term {
     clock: Arc<dyn Clock>,
     vital: Arc<Vital>,
     /// The end of its own lease, if it has one.
-    own: Mutex<Option<Boot>>,
+    own: watch::Sender<Option<Boot>>,
     /// Cancelled when the session is lost, the grant is gone or given back.
     over: CancellationToken,
 }
 
 impl Term {
     fn own(&self) -> Option<Boot> {
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.own.borrow()
     }
 
     fn set_own(&self, end: Boot) {
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+        self.own.send_replace(Some(end));
     }
 
     fn until(&self) -> Boot {
@@ -70,7 +66,7 @@ impl Guard {
     pub(crate) fn new(session: Session, key: Key, grant: Grant, own: Option<Boot>) -> Guard {
         let clock = session.client().core().clock.clone();
         let over = session.vital().lost().child_token();
-        let term = Term { clock, vital: session.vital().clone(), own: Mutex::new(own), over };
+        let term = Term { clock, vital: session.vital().clone(), own: watch::Sender::new(own), over };
         Guard { session, key, grant, term: Arc::new(term), renewing: tokio::sync::Mutex::default(), released: false }
     }
 
@@ -125,8 +121,12 @@ impl Guard {
     pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
         let term = self.term.clone();
         async move {
-            if term.own().is_none() {
-                return term.over.cancelled().await;
+            // A renewal may give a lease to a grant that had none.
+            let mut own = term.own.subscribe();
+            tokio::select! {
+                () = term.over.cancelled() => return,
+                // The sender lives in `term`: this fails never.
+                _ = own.wait_for(Option::is_some) => {}
             }
             tokio::select! {
                 () = term.over.cancelled() => {}

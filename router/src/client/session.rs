@@ -80,28 +80,23 @@ impl SessionBuilder {
         let client = self.client;
         client.ready(PATIENCE).await?;
         let ttl = Duration::from_millis(u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX));
-        let holder =
-            Holder { client_id: self.client_id, ttl: Millis(ttl.as_millis() as u64), metadata: self.metadata };
-        loop {
-            let session = client.new_session_id();
-            let sent = client.core().clock.now();
-            match client.write(Command::OpenSession { session, holder: holder.clone() }, PATIENCE).await? {
-                Outcome::Opened { .. } => {
-                    let clock = client.core().clock.clone();
-                    let vital = Arc::new(Vital::new(session, ttl, sent, clock));
-                    if vital.look() == SessionState::Lost {
-                        return Err(OpenError::TooSlow);
-                    }
-                    client.inner.keeper.keep(vital.clone());
-                    let requests = Arc::default();
-                    let inner = Held { client, vital, client_id: holder.client_id, requests, closed: AtomicBool::new(false) };
-                    return Ok(Session { inner: Arc::new(inner) });
-                }
-                Outcome::IdTaken => continue,
-                Outcome::Limit(limit) => return Err(OpenError::Limit(limit)),
-                other => return Err(Error::Malformed(format!("opening a session came to {other:?}")).into()),
-            }
+        let holder = Holder { client_id: self.client_id, ttl: Millis(ttl.as_millis() as u64), metadata: self.metadata };
+        let id = client.new_session_id();
+        let sent = client.core().clock.now();
+        match client.write(Command::OpenSession { session: id, holder: holder.clone() }, PATIENCE).await? {
+            Outcome::Opened { .. } => {}
+            Outcome::Limit(limit) => return Err(OpenError::Limit(limit)),
+            Outcome::Closing | Outcome::Ended => return Err(OpenError::TooSlow),
+            other => return Err(Error::Malformed(format!("opening a session came to {other:?}")).into()),
         }
+        let vital = Arc::new(Vital::new(id, ttl, sent, client.core().clock.clone()));
+        if vital.look() == SessionState::Lost {
+            return Err(OpenError::TooSlow);
+        }
+        client.inner.keeper.keep(vital.clone());
+        let (requests, closed) = (Arc::default(), AtomicBool::new(false));
+        let held = Held { client, vital, client_id: holder.client_id, requests, closed };
+        Ok(Session { inner: Arc::new(held) })
     }
 }
 
