@@ -4,6 +4,7 @@
 
 pub mod client;
 mod error;
+pub mod http;
 pub mod link;
 mod routes;
 

@@ -1,0 +1,250 @@
+//! The HTTP/JSON gateway.
+//!
+//! A [`Gateway`] turns a request into one or two calls on a [`Backend`] and the answer into JSON. It keeps
+//! no state between requests, so any gateway may answer any request of a client.
+//!
+//! # Promises
+//! 1. A refused or malformed request changes nothing: the whole of it is checked before the cluster is asked.
+//! 2. What cannot be known is not claimed: a write whose answer is lost is a 504 with `outcome: unknown`.
+//! 3. Nothing is allocated for a caller beyond the bounds of [`input`] and [`server::ServerConfig`].
+//! 4. Dropping a request's future gives up its wait, and nothing else.
+//!
+//! # Rooms
+//! [`path`] says which call is meant; [`input`] and `call` what is asked; `locks`, `sessions`, `elections`,
+//! `observe`, `fence`, `cluster` and `batch` answer; `outcome` and [`problem`] refuse; `render` and `reply`
+//! write it down; [`server`] owns the sockets.
+
+pub mod backend;
+mod batch;
+mod call;
+mod cluster;
+mod elections;
+mod fence;
+pub mod input;
+mod locks;
+mod observe;
+mod outcome;
+pub mod path;
+pub mod problem;
+mod render;
+mod reply;
+pub mod server;
+mod sessions;
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Body;
+use serde::Serialize;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    backend::Backend,
+    server::{MutualTls, ServeError, ServerConfig, serve},
+};
+use self::{call::Call, input::Fields, path::Route, problem::Problem, reply::Reply};
+
+/// How long a body may take to arrive, once its headers have.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the process around a gateway tells it.
+#[derive(Clone)]
+pub struct GatewayInfo {
+    /// The cluster's name.
+    pub cluster: String,
+    /// Where clients on this machine find certificates, if `/cluster` is to say so.
+    pub certs_hint: Option<PathBuf>,
+    /// Whether requests can be served; `Err` says why not.
+    pub ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// The metrics as text.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl fmt::Debug for GatewayInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GatewayInfo({:?})", self.cluster)
+    }
+}
+
+/// Answers HTTP requests. Cheap to clone.
+#[derive(Debug)]
+pub struct Gateway<B>(Arc<Inner<B>>);
+
+impl<B> Clone for Gateway<B> {
+    fn clone(&self) -> Gateway<B> {
+        Gateway(Arc::clone(&self.0))
+    }
+}
+
+#[derive(Debug)]
+struct Inner<B> {
+    backend: B,
+    info: GatewayInfo,
+    stopping: CancellationToken,
+}
+
+impl<B: Backend> Gateway<B> {
+    /// A gateway to `backend`.
+    pub fn new(backend: B, info: GatewayInfo) -> Gateway<B> {
+        Gateway(Arc::new(Inner { backend, info, stopping: CancellationToken::new() }))
+    }
+
+    /// Answers one request.
+    pub async fn handle<R>(&self, request: Request<R>) -> Response
+    where
+        R: Body<Data = Bytes>,
+    {
+        let started = Instant::now();
+        let (head, body) = request.into_parts();
+        let mut op = "none";
+        let answer = async {
+            same_site(&head.headers)?;
+            let route = path::route(&head.method, head.uri.path())?;
+            op = route.op();
+            if route == Route::FenceAuth {
+                return self.fence_auth(&head.headers).await.map(Response::from);
+            }
+            let mut call = Call::new(&head.headers, head.uri.query())?;
+            if head.method == Method::POST {
+                call.params()?.finish()?;
+                let body = read(body).await?;
+                if !body.is_empty() {
+                    call::check_content_type(&head.headers)?;
+                }
+                call.fields = Fields::parse(&body)?;
+            }
+            match route {
+                Route::Observe(name) => self.observe(name, call).await,
+                Route::Batch => self.batch(call).await.map(Response::from),
+                route => self.answer(route, call).await.map(Response::from),
+            }
+        };
+        let response = answer.await.unwrap_or_else(|problem: Problem| Reply::from(problem).into());
+        record(op, response.status(), started);
+        response
+    }
+
+    async fn answer(&self, route: Route, call: Call<'_>) -> Result<Reply, Problem> {
+        match route {
+            Route::Acquire(name) => self.acquire(name, call).await,
+            Route::Release(name) => self.release(name, call).await,
+            Route::Renew(name) => self.renew(name, call).await,
+            Route::Break(name) => self.break_lock(name, call).await,
+            Route::Lock(name) => self.lock(name, call).await,
+            Route::Locks => self.locks(call).await,
+            Route::OpenSession => self.open_session(call).await,
+            Route::Sessions => self.sessions(call).await,
+            Route::Session(id) => self.session(id, call).await,
+            Route::CloseSession(id) => self.close_session(id, call).await,
+            Route::KeepAlive(id) => self.keep_alive(id, call).await,
+            Route::Elect(name) => self.elect(name, call).await,
+            Route::Leader(name) => self.leader(name, call).await,
+            Route::Resign(name) => self.resign(name, call).await,
+            Route::FenceCheck => self.fence_check(call).await,
+            Route::Cluster => self.cluster(call),
+            Route::Shards => self.shards(call).await,
+            Route::Nodes => self.nodes(call).await,
+            Route::Transfer(id) => self.transfer(id, call).await,
+            Route::Livez => Reply::ok(&Health { status: "alive" }),
+            Route::Readyz => self.ready(),
+            Route::Metrics => Ok(Reply::metrics((self.info().metrics)())),
+            // These have no plain reply, or hold other calls; their callers keep them out of here.
+            Route::FenceAuth | Route::Observe(_) | Route::Batch => Err(Problem::internal("not a plain call")),
+        }
+    }
+
+    fn ready(&self) -> Result<Reply, Problem> {
+        let stopping = self.stopping().is_cancelled().then(|| "the process is stopping".to_owned());
+        let why = stopping.map_or_else(|| (self.info().ready)(), Err);
+        match why {
+            Ok(()) => Reply::ok(&Health { status: "ready" }),
+            Err(why) => Err(Problem::unavailable("not-ready", "The gateway is not ready", why, Duration::from_secs(1))),
+        }
+    }
+
+    fn backend(&self) -> &B {
+        &self.0.backend
+    }
+
+    fn info(&self) -> &GatewayInfo {
+        &self.0.info
+    }
+
+    fn stopping(&self) -> &CancellationToken {
+        &self.0.stopping
+    }
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+}
+
+/// A page of another site has no business with locks, even from a browser on this machine.
+fn same_site(headers: &HeaderMap) -> Result<(), Problem> {
+    match headers.get("sec-fetch-site").map(|site| site.as_bytes()) {
+        None | Some(b"same-origin" | b"none") => Ok(()),
+        Some(_) => {
+            let detail = "a browser sent this for a page of another site";
+            Err(Problem::new(StatusCode::FORBIDDEN, "cross-site", "Other sites may not call this", detail))
+        }
+    }
+}
+
+/// Reads a body within its bound. What its sender announces is checked before anything is read.
+async fn read<R: Body<Data = Bytes>>(body: R) -> Result<Bytes, Problem> {
+    let limit = input::BODY_BYTES;
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Problem::too_large(limit));
+    }
+    let collect = async {
+        let mut body = std::pin::pin!(body);
+        let mut first = Bytes::new();
+        let mut all = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                return Err(Problem::invalid("incomplete-body", "the body ended before its end"));
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            if first.len() + all.len() + data.len() > limit {
+                return Err(Problem::too_large(limit));
+            }
+            if first.is_empty() && all.is_empty() {
+                first = data;
+            } else {
+                all.extend_from_slice(&std::mem::take(&mut first));
+                all.extend_from_slice(&data);
+            }
+        }
+        Ok(if all.is_empty() { first } else { all.freeze() })
+    };
+    tokio::time::timeout(BODY_PATIENCE, collect).await.unwrap_or_else(|_| {
+        let detail = "the body did not arrive in time";
+        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "request-timeout", "The request took too long", detail))
+    })
+}
+
+fn record(op: &'static str, status: StatusCode, started: Instant) {
+    let code = match status.as_u16() {
+        200 => "200",
+        201 => "201",
+        202 => "202",
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        409 => "409",
+        410 => "410",
+        422 => "422",
+        429 => "429",
+        500 => "500",
+        503 => "503",
+        504 => "504",
+        _ => "other",
+    };
+    metrics::histogram!("wardlock_request_duration_seconds", "op" => op, "code" => code)
+        .record(started.elapsed().as_secs_f64());
+}

@@ -1,0 +1,104 @@
+//! A complete answer, before it is an HTTP response or a line of a batch.
+
+use std::time::Duration;
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+use super::problem::Problem;
+
+/// What a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Json,
+    Problem,
+    Metrics,
+}
+
+impl Content {
+    fn media_type(self) -> &'static str {
+        match self {
+            Content::Json => "application/json",
+            Content::Problem => "application/problem+json",
+            Content::Metrics => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) body: Vec<u8>,
+    content: Content,
+    location: Option<String>,
+    retry_after: Option<Duration>,
+    allow: Option<&'static str>,
+}
+
+impl Reply {
+    fn new(status: StatusCode, content: Content, body: Vec<u8>) -> Reply {
+        Reply { status, body, content, location: None, retry_after: None, allow: None }
+    }
+
+    /// 200 with a document.
+    pub(super) fn ok(document: &impl Serialize) -> Result<Reply, Problem> {
+        Reply::json(StatusCode::OK, document)
+    }
+
+    /// A document.
+    pub(super) fn json(status: StatusCode, document: &impl Serialize) -> Result<Reply, Problem> {
+        let body = serde_json::to_vec(document).map_err(|e| Problem::internal(e.to_string()))?;
+        Ok(Reply::new(status, Content::Json, body))
+    }
+
+    /// 200 with JSON that is already written.
+    pub(super) fn raw_json(body: Vec<u8>) -> Reply {
+        Reply::new(StatusCode::OK, Content::Json, body)
+    }
+
+    /// 200 with metrics.
+    pub(super) fn metrics(text: String) -> Reply {
+        Reply::new(StatusCode::OK, Content::Metrics, text.into_bytes())
+    }
+
+    /// Names the new thing's own path.
+    pub(super) fn at(mut self, location: String) -> Reply {
+        self.location = Some(location);
+        self
+    }
+}
+
+impl From<Problem> for Reply {
+    fn from(problem: Problem) -> Reply {
+        // Its members are texts, numbers and lists of them: there is nothing in it that JSON cannot say.
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut reply = Reply::new(problem.status(), Content::Problem, body);
+        reply.retry_after = problem.retry_after();
+        reply.allow = problem.allow();
+        reply
+    }
+}
+
+impl From<Reply> for Response {
+    fn from(reply: Reply) -> Response {
+        let mut response = Response::new(Body::from(Bytes::from(reply.body)));
+        *response.status_mut() = reply.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content.media_type()));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(after) = reply.retry_after {
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if let Some(allow) = reply.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(location) = reply.location.and_then(|path| HeaderValue::try_from(path).ok()) {
+            headers.insert(header::LOCATION, location);
+        }
+        response
+    }
+}

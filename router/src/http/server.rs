@@ -1,0 +1,194 @@
+//! The gateway's sockets: who may connect, how long they may take, and how it stops.
+//!
+//! # Promises
+//! 1. Beyond loopback it speaks mutual TLS or not at all.
+//! 2. A connection that sends no complete head in [`ServerConfig::header_timeout`] is closed, whether it is
+//!    slow or idle; TLS handshakes have the same time. Bodies have a time of their own in the gateway.
+//! 3. There are at most [`ServerConfig::connections`]; further ones wait in the kernel's queue.
+//! 4. Once told to stop, it accepts nothing, ends the event streams, lets requests finish for
+//!    [`ServerConfig::drain`], then closes what is left.
+
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::{GracefulShutdown, Watcher},
+};
+use rustls::{RootCertStore, server::WebPkiClientVerifier};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{Backend, Gateway};
+
+/// The most bytes of a request's head: the longest name, every byte escaped, and room for headers.
+const HEAD_BYTES: usize = 16 * 1024;
+/// The most header fields.
+const HEADERS: usize = 64;
+
+/// How the gateway listens.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Needed beyond loopback.
+    pub tls: Option<MutualTls>,
+    /// How long a head, or a TLS handshake, may take; also how long a connection may be idle between two
+    /// requests. Longer spares idle clients a handshake, shorter frees the slots of dead ones. 10 s.
+    pub header_timeout: Duration,
+    /// The most connections at once. 4,096.
+    pub connections: usize,
+    /// How long requests may go on after the order to stop. 10 s.
+    pub drain: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> ServerConfig {
+        let (header_timeout, drain) = (Duration::from_secs(10), Duration::from_secs(10));
+        ServerConfig { tls: None, header_timeout, connections: 4_096, drain }
+    }
+}
+
+/// TLS that asks clients for a certificate and takes none but those of its roots. There is no other way to
+/// make one, so holding it proves that strangers stay out.
+#[derive(Clone, Debug)]
+pub struct MutualTls(Arc<rustls::ServerConfig>);
+
+impl MutualTls {
+    /// The server's own chain and key, and the roots that clients' certificates must come from.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        clients: RootCertStore,
+    ) -> Result<MutualTls, ServeError> {
+        let wrong = |e: &dyn std::fmt::Display| ServeError::Tls(e.to_string());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(clients), Arc::clone(&provider))
+            .build()
+            .map_err(|e| wrong(&e))?;
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|e| wrong(&e))?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)
+            .map_err(|e| wrong(&e))?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(MutualTls(Arc::new(config)))
+    }
+}
+
+/// Why the gateway does not listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Anybody could take, break and read every lock.
+    #[error("{0} is not loopback: the HTTP gateway listens there only with mutual TLS")]
+    NeedsTls(SocketAddr),
+    /// The certificates do not fit.
+    #[error("the gateway's certificates: {0}")]
+    Tls(String),
+    /// The listening socket failed.
+    #[error("the gateway's listening socket")]
+    Listener(#[from] io::Error),
+}
+
+/// Whether the gateway may listen at `addr`. Call it before binding, for an early answer; [`serve`] asks again.
+pub fn check(addr: SocketAddr, tls: Option<&MutualTls>) -> Result<(), ServeError> {
+    match addr.ip().to_canonical().is_loopback() || tls.is_some() {
+        true => Ok(()),
+        false => Err(ServeError::NeedsTls(addr)),
+    }
+}
+
+/// Serves until `shutdown` ends, then drains.
+pub async fn serve<B: Backend>(
+    listener: TcpListener,
+    gateway: Gateway<B>,
+    shutdown: impl Future<Output = ()>,
+    config: ServerConfig,
+) -> Result<(), ServeError> {
+    check(listener.local_addr()?, config.tls.as_ref())?;
+    let acceptor = config.tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.0)));
+    let slots = Arc::new(Semaphore::new(config.connections.min(Semaphore::MAX_PERMITS)));
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let accept = async {
+            let slot = Arc::clone(&slots).acquire_owned().await;
+            (listener.accept().await, slot)
+        };
+        let (accepted, slot) = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accept => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Of that connection, or of this process's supply of descriptors: either passes.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        let (gateway, acceptor, watcher) = (gateway.clone(), acceptor.clone(), graceful.watcher());
+        let header_timeout = config.header_timeout;
+        connections.spawn(async move {
+            connection(stream, acceptor, gateway, watcher, header_timeout).await;
+            drop(slot);
+        });
+    }
+    drop(listener);
+    gateway.stopping().cancel();
+    if tokio::time::timeout(config.drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!(left = connections.len(), "connections are closed with requests in them");
+    }
+    connections.shutdown().await;
+    Ok(())
+}
+
+async fn connection<B: Backend>(
+    stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    gateway: Gateway<B>,
+    watcher: Watcher,
+    header_timeout: Duration,
+) {
+    // Small answers must not wait for the acknowledgement of earlier ones.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY");
+    }
+    match acceptor {
+        None => exchange(stream, gateway, watcher, header_timeout).await,
+        Some(acceptor) => match tokio::time::timeout(header_timeout, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => exchange(stream, gateway, watcher, header_timeout).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!("a TLS handshake took too long"),
+        },
+    }
+}
+
+async fn exchange<B, S>(stream: S, gateway: Gateway<B>, watcher: Watcher, header_timeout: Duration)
+where
+    B: Backend,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let answer = service_fn(move |request: hyper::Request<Incoming>| {
+        let gateway = gateway.clone();
+        async move { Ok::<_, Infallible>(gateway.handle(request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEADERS)
+        .serve_connection(TokioIo::new(stream), answer);
+    if let Err(error) = watcher.watch(served).await {
+        tracing::debug!(%error, "a connection ended badly");
+    }
+}
