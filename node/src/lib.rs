@@ -1,6 +1,14 @@
-//! One process of a Wardlock cluster.
+//! One process of a Wardlock cluster: sockets, disk, clock, tasks.
 
 #![forbid(unsafe_code)]
 
+pub mod clock;
+pub mod config;
 pub mod disk;
+pub mod group;
+pub mod host;
+pub mod metrics;
 pub mod raft;
+pub mod certs;
+pub mod config;
+pub mod node;

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -36,7 +35,7 @@ pub enum Applied {
     #[default]
     Nothing,
     /// One outcome for each command of the batch, in order.
-    Outcomes(Arc<Vec<Outcome>>),
+    Outcomes(Vec<Outcome>),
     /// The placement group's verdict.
     Placement(Result<(), String>),
 }

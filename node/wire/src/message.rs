@@ -13,6 +13,9 @@ use crate::raft::{RaftReply, RaftRequest};
 /// The version of everything in this crate. Nodes refuse a peer with another.
 pub const VERSION: u16 = 1;
 
+/// What a client says that takes whichever cluster its certificate lets it into.
+pub const ANY_CLUSTER: &str = "";
+
 /// Which stream of a connection a message takes. What must not wait has a lane of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]

@@ -174,7 +174,9 @@ impl From<backend::Error> for Problem {
                 Problem::new(StatusCode::FORBIDDEN, "not-allowed", "The cluster does not allow this", detail)
             }
             Error::Malformed(_) => Problem::invalid("invalid", detail),
-            Error::Internal(_) => Problem::internal(detail),
+            Error::Unreachable { .. } => {
+                Problem::unavailable("unavailable", "No node answers", detail, Duration::from_secs(1))
+            }
         }
     }
 }

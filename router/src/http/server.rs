@@ -15,8 +15,6 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::{GracefulShutdown, Watcher},
 };
-use rustls::{RootCertStore, server::WebPkiClientVerifier};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -26,6 +24,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{Backend, Gateway};
+use crate::tls::Identity;
 
 /// The most bytes of a request's head: the longest name, every byte escaped, and room for headers.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -59,24 +58,9 @@ impl Default for ServerConfig {
 pub struct MutualTls(Arc<rustls::ServerConfig>);
 
 impl MutualTls {
-    /// The server's own chain and key, and the roots that clients' certificates must come from.
-    pub fn new(
-        chain: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
-        clients: RootCertStore,
-    ) -> Result<MutualTls, ServeError> {
-        let wrong = |e: &dyn std::fmt::Display| ServeError::Tls(e.to_string());
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(clients), Arc::clone(&provider))
-            .build()
-            .map_err(|e| wrong(&e))?;
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|e| wrong(&e))?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(chain, key)
-            .map_err(|e| wrong(&e))?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    /// TLS with this identity: its certificate is shown, and clients' must come from its authority.
+    pub fn of(identity: &Identity) -> Result<MutualTls, ServeError> {
+        let config = identity.server_config(&[b"http/1.1"]).map_err(|error| ServeError::Tls(error.to_string()))?;
         Ok(MutualTls(Arc::new(config)))
     }
 }

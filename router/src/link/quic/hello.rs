@@ -9,7 +9,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::io::AsyncReadExt;
 use wardlock_placement::NodeId;
 use wardlock_wire::{
-    Hello, Lane, Message, VERSION,
+    ANY_CLUSTER, Hello, Lane, Message, VERSION,
     frame::{self, Decoder},
 };
 
@@ -110,7 +110,8 @@ fn compare(hello: &Hello, own: &Hello, node: Option<NodeId>) -> Result<(), Unacc
         let why = format!("versions differ: {} and {VERSION}", hello.version);
         return Err(Unacceptable(Code::Version, why));
     }
-    if hello.cluster != own.cluster {
+    let any = hello.cluster == ANY_CLUSTER && hello.node.is_none() || own.cluster == ANY_CLUSTER && own.node.is_none();
+    if hello.cluster != own.cluster && !any {
         let why = format!("clusters differ: {:?} and {:?}", hello.cluster, own.cluster);
         return Err(Unacceptable(Code::Cluster, why));
     }

@@ -1,0 +1,65 @@
+//! One replica of a shard, as the node runs it.
+//!
+//! Requests arrive in an [`Inbox`]; one task per group, the [`runner`], takes all that is there at a
+//! time. Its writes become one entry of the log, its linearizable reads share one round of the leader
+//! with a majority. While a round is under way, the next batch forms: batches grow by themselves under
+//! load and stay at one when idle.
+//!
+//! What a leader remembers and does not log (session deadlines, who waits on which connection, which
+//! homes are being asked) lives in [`leader::Leader`]. It is made when the first entry of the leader's
+//! term is applied, from the machine's state alone, and thrown away when the leadership ends.
+
+pub mod inbox;
+pub mod leader;
+pub mod observers;
+pub mod runner;
+pub mod sessions;
+pub mod waiters;
+
+use std::{sync::Arc, time::Duration};
+
+use wardlock_placement::{GroupId, ReplicaId};
+use wardlock_router::link::Replier;
+use wardlock_wire::{Op, Refusal};
+
+pub use self::inbox::Inbox;
+use crate::raft::{Raft, store::Replica};
+
+/// A request to this replica, as it came from the network.
+pub enum Request {
+    /// An operation of a client or of another shard.
+    Ask {
+        /// What.
+        op: Op,
+        /// How long the asker waits.
+        patience: Duration,
+        /// Who is answered.
+        reply: Replier,
+    },
+    /// A connection ended: waiters that came by it are orphans.
+    Closed(u64),
+}
+
+/// A handle on a running replica.
+#[derive(Clone)]
+pub struct Group {
+    /// Which group.
+    pub id: GroupId,
+    /// Which of its replicas this is.
+    pub replica_id: ReplicaId,
+    /// The consensus core.
+    pub raft: Raft,
+    /// The applied state.
+    pub replica: Arc<Replica>,
+    /// Where requests go.
+    pub inbox: Arc<Inbox>,
+}
+
+impl Group {
+    /// Queues a request for the runner, or refuses it at once.
+    pub fn submit(&self, request: Request) {
+        if let Err(Request::Ask { reply, .. }) = self.inbox.push(request) {
+            reply.send(Err(Refusal::Overloaded));
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! What the leader of a shard remembers beside the replicated state, and what it decides by it.
+//!
+//! A function of events: requests, outcomes, effects and the time come in; commands to propose, reads to
+//! serve and errands to run come out. It starts no task and reads no clock.
+//!
+//! # Invariants
+//! 1. Stamps rise: each is the last applied stamp at the term's begin plus the time since.
+//! 2. A read or a keep-alive is answered only by a round that began after it arrived.
+//! 3. An acquire is proposed only for a session that is attached here, or together with its confirmation.
+//! 4. Every session that closes is told to each of its shards until each has acknowledged.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::Duration,
+};
+
+use wardlock_machine::{
+    Acquire, Attachment, Command, Effects, EndReason, Holder, Machine, Millis, Nonce, Outcome, Query, SessionId, ShardId,
+    Stamp, Term, WallMs, limits,
+};
+use wardlock_placement::MapVersion;
+use wardlock_router::link::Replier;
+use wardlock_wire::{KeptAlive, Op, Refusal, Response};
+
+use super::{
+    observers::Observers,
+    sessions::{Deadlines, Heard},
+    waiters::Waiters,
+};
+
+/// How often the clock is logged while something's length depends on it: a failover can lengthen a lease
+/// by no more than this and the time without a leader.
+const CLOCK_PERIOD: Duration = Duration::from_secs(2);
+/// The most acquires of one session that wait for its home's word.
+const PARKED_PER_SESSION: usize = 1_024;
+/// How many shards are told of sessions' ends at once.
+const ERRANDS: usize = 64;
+/// The most bytes of commands in one entry, roughly: well under the frame's bound.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Who gets the outcome of a proposed command.
+pub enum Slot {
+    /// Nobody.
+    Nobody,
+    /// The asker.
+    Reply(Replier),
+    /// The asker of an acquire that may queue; registered among the waiters.
+    Waiter(SessionId, wardlock_machine::RequestId),
+    /// The session whose attempt to attach goes on record.
+    Pend(SessionId),
+    /// A keep-alive that waited for its session's record to be cleared.
+    Cleared(Replier),
+    /// The leader's own tick.
+    Tick,
+    /// The shard's range.
+    Range,
+}
+
+/// A read that waits for its round.
+pub enum Read {
+    /// A query.
+    Query(Query, Replier),
+    /// A keep-alive.
+    KeepAlive(SessionId, Replier),
+    /// A question to hold until the object changes.
+    Observe(wardlock_machine::Key, wardlock_machine::Revision, Duration, Replier),
+}
+
+/// Something to ask of another shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// Ask the session's home whether it may use this shard.
+    Attach(SessionId, Nonce),
+    /// Tell a shard that the session has ended.
+    Tell(SessionId, ShardId, EndReason),
+}
+
+/// What came of an errand.
+pub enum Done {
+    /// The home's word on an attempt to attach; `None` where it could not be asked.
+    Attach(SessionId, Nonce, Option<Outcome>),
+    /// The shard has dropped everything of the session.
+    Told(SessionId, ShardId),
+}
+
+/// A leader in one term.
+pub struct Leader {
+    /// Its term.
+    pub term: Term,
+    base: Stamp,
+    began: Duration,
+    queue: VecDeque<(Command, Slot)>,
+    reads: Vec<Read>,
+    errands: Vec<Errand>,
+    sessions: Deadlines,
+    waiters: Waiters,
+    observers: Observers,
+    attaching: HashMap<SessionId, Vec<(Acquire, Replier)>>,
+    telling: HashSet<(SessionId, ShardId)>,
+    untold: VecDeque<(SessionId, ShardId, EndReason)>,
+    tick_under_way: bool,
+    logged: Duration,
+}
+
+impl Leader {
+    /// Takes over from the machine's state, after the first entry of the term is applied.
+    pub fn new(machine: &Machine, term: Term, now: Duration) -> Leader {
+        let mut leader = Leader {
+            term,
+            base: machine.now(),
+            began: now,
+            queue: VecDeque::new(),
+            reads: Vec::new(),
+            errands: Vec::new(),
+            sessions: Deadlines::default(),
+            waiters: Waiters::default(),
+            observers: Observers::default(),
+            attaching: HashMap::new(),
+            telling: HashSet::new(),
+            untold: VecDeque::new(),
+            tick_under_way: false,
+            logged: now,
+        };
+        for (session, ttl, left) in machine.open_sessions() {
+            leader.sessions.open(session, ttl, left, now, None);
+        }
+        for (session, request, key) in machine.waiting() {
+            leader.waiters.inherit((session, request), key, now);
+        }
+        for (session, nonce) in machine.pendings() {
+            leader.attaching.insert(session, Vec::new());
+            leader.errands.push(Errand::Attach(session, nonce));
+        }
+        for (session, reason, shards) in machine.closing() {
+            leader.untold.extend(shards.into_iter().map(|shard| (session, shard, reason)));
+        }
+        leader.tell();
+        leader
+    }
+
+    /// The shard's clock at `now`.
+    pub fn stamp(&self, now: Duration) -> Stamp {
+        self.base.after(Millis(now.saturating_sub(self.began).as_millis() as u64))
+    }
+
+    /// Puts a command of the leader's own at the end of the queue.
+    pub fn queue(&mut self, command: Command, slot: Slot) {
+        self.queue.push_back((command, slot));
+    }
+
+    /// Takes a request in. Its answer comes by `reply`, now or later.
+    pub fn admit(&mut self, machine: &Machine, op: Op, reply: Replier, now: Duration, wall: WallMs) {
+        match op {
+            Op::Write(Command::Acquire(acquire)) => self.admit_acquire(machine, acquire, reply),
+            Op::Write(command) => self.queue(command, Slot::Reply(reply)),
+            Op::Read(query) => self.reads.push(Read::Query(query, reply)),
+            Op::KeepAlive { session } => match self.sessions.heard(session, now, wall) {
+                Heard::Round | Heard::Unknown => self.reads.push(Read::KeepAlive(session, reply)),
+                Heard::Expiry => self.sessions.park(session, reply),
+                Heard::Clearing => {
+                    self.queue(Command::Checkpoint { sessions: vec![(session, None)] }, Slot::Cleared(reply));
+                }
+            },
+            Op::Observe { key, since, wait_ms } => {
+                let until = now + Duration::from_millis(u64::from(wait_ms));
+                self.reads.push(Read::Observe(key, since, until, reply));
+            }
+        }
+    }
+
+    fn admit_acquire(&mut self, machine: &Machine, acquire: Acquire, reply: Replier) {
+        let session = acquire.session;
+        if let Some(parked) = self.attaching.get_mut(&session) {
+            match parked.len() < PARKED_PER_SESSION {
+                true => parked.push((acquire, reply)),
+                false => reply.send(Err(Refusal::Overloaded)),
+            }
+            return;
+        }
+        match machine.attachment(session) {
+            Attachment::Attached => self.queue_acquire(acquire, reply),
+            Attachment::None | Attachment::Pending(_) => {
+                self.attaching.insert(session, vec![(acquire, reply)]);
+                self.queue(Command::Pend { session }, Slot::Pend(session));
+            }
+        }
+    }
+
+    fn queue_acquire(&mut self, acquire: Acquire, reply: Replier) {
+        let slot = match acquire.wait {
+            Millis(0) => Slot::Reply(reply),
+            _ => {
+                let id = (acquire.session, acquire.request);
+                self.waiters.register(id, acquire.key.clone(), reply);
+                Slot::Waiter(id.0, id.1)
+            }
+        };
+        self.queue(Command::Acquire(acquire), slot);
+    }
+
+    /// The next entry's commands, and who gets each outcome.
+    pub fn take_batch(&mut self) -> Option<(Vec<Command>, Vec<Slot>)> {
+        let (mut commands, mut slots, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while bytes < BATCH_BYTES && commands.len() < limits::BATCH_COMMANDS {
+            let Some((command, slot)) = self.queue.pop_front() else { break };
+            bytes += size(&command);
+            commands.push(command);
+            slots.push(slot);
+        }
+        (!commands.is_empty()).then_some((commands, slots))
+    }
+
+    /// Whether anything waits to be proposed.
+    pub fn has_commands(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// The reads that the next round serves.
+    pub fn take_reads(&mut self) -> Vec<Read> {
+        std::mem::take(&mut self.reads)
+    }
+
+    /// The errands to run now.
+    pub fn take_errands(&mut self) -> Vec<Errand> {
+        std::mem::take(&mut self.errands)
+    }
+
+    /// An entry was proposed.
+    pub fn proposed(&mut self, now: Duration) {
+        self.logged = now;
+    }
+
+    /// An entry was applied: one outcome for each slot, in order.
+    pub fn outcomes(&mut self, slots: Vec<Slot>, outcomes: Vec<Outcome>) {
+        assert_eq!(slots.len(), outcomes.len(), "every command of a batch has one outcome");
+        for (slot, outcome) in slots.into_iter().zip(outcomes) {
+            match slot {
+                Slot::Nobody | Slot::Range => {}
+                Slot::Tick => self.tick_under_way = false,
+                Slot::Reply(reply) => reply.send(respond(outcome)),
+                Slot::Waiter(session, request) => self.waiters.answered((session, request), outcome),
+                Slot::Pend(session) => self.pended(session, outcome),
+                Slot::Cleared(reply) => {
+                    let kept = match outcome {
+                        Outcome::Done => KeptAlive::Alive,
+                        _ => KeptAlive::Ended,
+                    };
+                    reply.send(Ok(Response::KeptAlive(kept)));
+                }
+            }
+        }
+    }
+
+    fn pended(&mut self, session: SessionId, outcome: Outcome) {
+        match outcome {
+            Outcome::Pending { nonce } => self.errands.push(Errand::Attach(session, nonce)),
+            Outcome::Done => {
+                for (acquire, reply) in self.attaching.remove(&session).unwrap_or_default() {
+                    self.queue_acquire(acquire, reply);
+                }
+            }
+            other => self.turn_away(session, &other),
+        }
+    }
+
+    fn turn_away(&mut self, session: SessionId, outcome: &Outcome) {
+        for (_, reply) in self.attaching.remove(&session).unwrap_or_default() {
+            reply.send(Ok(Response::Outcome(outcome.clone())));
+        }
+    }
+
+    /// An errand came back. Returns it where it must be run again after a while.
+    pub fn errand_done(&mut self, done: Done) -> Option<Errand> {
+        match done {
+            Done::Attach(session, nonce, Some(Outcome::Attached(holder))) => self.confirm(session, nonce, holder),
+            Done::Attach(session, nonce, Some(no)) => {
+                self.queue(Command::Unpend { session, nonce }, Slot::Nobody);
+                self.turn_away(session, &no);
+            }
+            Done::Attach(session, nonce, None) => {
+                // Those who wait are told to try again; the attempt on record is driven on.
+                for (_, reply) in self.attaching.entry(session).or_default().drain(..) {
+                    reply.send(Err(Refusal::NoQuorum));
+                }
+                return Some(Errand::Attach(session, nonce));
+            }
+            Done::Told(session, shard) => {
+                self.telling.remove(&(session, shard));
+                self.queue(Command::Detached { session, shard }, Slot::Nobody);
+                self.tell();
+            }
+        }
+        None
+    }
+
+    /// The confirmation goes into the log ahead of the grants that waited for it.
+    fn confirm(&mut self, session: SessionId, nonce: Nonce, holder: Holder) {
+        self.queue(Command::Confirm { session, nonce, holder }, Slot::Nobody);
+        for (acquire, reply) in self.attaching.remove(&session).unwrap_or_default() {
+            self.queue_acquire(acquire, reply);
+        }
+    }
+
+    /// Acts on what an apply did besides answering.
+    pub fn effects(&mut self, machine: &Machine, effects: Effects, now: Duration, wall: WallMs) {
+        for settled in effects.settled {
+            self.waiters.settled(settled);
+        }
+        for (key, _) in &effects.changed {
+            self.observers.changed(machine, key);
+        }
+        for session in effects.opened {
+            if let Some((ttl, left)) = machine.session_ttl(session) {
+                self.sessions.open(session, ttl, left, now, Some(wall));
+            }
+        }
+        for (session, reason) in effects.closing {
+            self.sessions.close(session);
+            if let Some((_, shards)) = machine.closing_shards(session) {
+                self.untold.extend(shards.into_iter().map(|shard| (session, shard, reason)));
+            }
+        }
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        while self.telling.len() < ERRANDS {
+            let Some((session, shard, reason)) = self.untold.pop_front() else { break };
+            if self.telling.insert((session, shard)) {
+                self.errands.push(Errand::Tell(session, shard, reason));
+            }
+        }
+    }
+
+    /// A round that began after these reads arrived is complete and its state applied.
+    pub fn serve(&mut self, machine: &Machine, reads: Vec<Read>) {
+        for read in reads {
+            match read {
+                Read::Query(query, reply) => {
+                    let answer = machine.query(&query);
+                    let response = match query {
+                        Query::Session { session } => {
+                            Response::Session { answer, last_heartbeat: self.sessions.last_heard(session) }
+                        }
+                        _ => Response::Answer(answer),
+                    };
+                    reply.send(Ok(response));
+                }
+                Read::KeepAlive(session, reply) => {
+                    let kept = match machine.session_ttl(session) {
+                        Some(_) if self.sessions.is_alive(session) => KeptAlive::Alive,
+                        // Its expiry was proposed after this keep-alive arrived: wait for the outcome.
+                        Some(_) => {
+                            self.sessions.park(session, reply);
+                            continue;
+                        }
+                        None if machine.closing_shards(session).is_some() || machine.is_ended(session) => KeptAlive::Ended,
+                        None => KeptAlive::Unknown,
+                    };
+                    reply.send(Ok(Response::KeptAlive(kept)));
+                }
+                Read::Observe(key, since, until, reply) => self.observers.ask(machine, key, since, until, reply),
+            }
+        }
+    }
+
+    /// A connection ended.
+    pub fn closed(&mut self, connection: u64, now: Duration) {
+        self.waiters.closed(connection, now);
+        self.observers.closed(connection);
+    }
+
+    /// Queues what is due at `now`. While proposals stall, nothing is expired: a leader whose disk or
+    /// quorum hangs must not end the sessions that it cannot hear.
+    pub fn tick(&mut self, machine: &Machine, now: Duration, stalled: bool) {
+        let stamp = self.stamp(now);
+        let due = machine.next_deadline().is_some_and(|at| at <= stamp);
+        let silent = machine.keeps_time() && now.saturating_sub(self.logged) >= CLOCK_PERIOD;
+        if (due || silent) && !self.tick_under_way && !stalled {
+            self.tick_under_way = true;
+            self.queue(Command::Tick, Slot::Tick);
+        }
+        if !stalled {
+            let due = self.sessions.due(now);
+            if !due.checkpoint.is_empty() {
+                self.queue(Command::Checkpoint { sessions: due.checkpoint }, Slot::Nobody);
+            }
+            if !due.expire.is_empty() {
+                let term = self.term;
+                self.queue(Command::ExpireSessions { sessions: due.expire, term }, Slot::Nobody);
+            }
+        }
+        for cancel in self.waiters.due(now) {
+            self.queue(cancel, Slot::Nobody);
+        }
+        self.observers.ended(machine, now);
+    }
+
+    /// When [`Self::tick`] has something to do next, as far as is known now.
+    pub fn next_tick(&self, machine: &Machine) -> Option<Duration> {
+        let mut next = [self.sessions.next(), self.waiters.next(), self.observers.next()].into_iter().flatten().min();
+        if !self.tick_under_way {
+            if let Some(at) = machine.next_deadline() {
+                next = earlier(next, self.began + Duration::from_millis(at.since(self.base).0));
+            }
+            if machine.keeps_time() {
+                next = earlier(next, self.logged + CLOCK_PERIOD);
+            }
+        }
+        next
+    }
+
+    /// The leadership has ended. What was not proposed is refused with `refusal`; what was has an unknown
+    /// outcome, which is what dropping its replier says.
+    pub fn resign(self, refusal: &Refusal) {
+        for (_, slot) in self.queue {
+            if let Slot::Reply(reply) | Slot::Cleared(reply) = slot {
+                reply.send(Err(refusal.clone()));
+            }
+        }
+        for (_, reply) in self.attaching.into_values().flatten() {
+            reply.send(Err(refusal.clone()));
+        }
+        for read in self.reads {
+            let (Read::Query(_, reply) | Read::KeepAlive(_, reply) | Read::Observe(_, _, _, reply)) = read;
+            reply.send(Err(refusal.clone()));
+        }
+    }
+}
+
+/// An outcome as it is answered. A range that changed under a checked command is a refusal: nothing was done.
+pub fn respond(outcome: Outcome) -> Result<Response, Refusal> {
+    match outcome {
+        Outcome::StaleEpoch { current } => Err(Refusal::StaleEpoch { current, map: MapVersion(0) }),
+        outcome => Ok(Response::Outcome(outcome)),
+    }
+}
+
+fn earlier(a: Option<Duration>, b: Duration) -> Option<Duration> {
+    Some(a.map_or(b, |a| a.min(b)))
+}
+
+/// A command's size in an entry, roughly and never much too low.
+fn size(command: &Command) -> usize {
+    let metadata = |m: &wardlock_machine::Metadata| m.iter().map(|(k, v)| k.len() + v.len() + 4).sum::<usize>();
+    64 + match command {
+        Command::OpenSession { holder, .. } | Command::Confirm { holder, .. } => {
+            holder.client_id.len() + metadata(&holder.metadata)
+        }
+        Command::Acquire(acquire) => acquire.key.name.as_str().len() + metadata(&acquire.metadata),
+        Command::ExpireSessions { sessions, .. } => sessions.len() * 20,
+        Command::Checkpoint { sessions } => sessions.len() * 24,
+        Command::Release { key, .. } | Command::Renew { key, .. } | Command::Cancel { key, .. } => key.name.as_str().len(),
+        Command::Break { key, reason } => key.name.as_str().len() + reason.len(),
+        _ => 0,
+    }
+}

@@ -1,0 +1,491 @@
+//! The task that runs one replica of a shard.
+//!
+//! It sleeps until something happens (a request, an apply, a change of leadership, the end of a round, a
+//! deadline), takes in everything that is there, and starts what can be started: at most
+//! [`PROPOSALS`] entries and [`ROUNDS`] read rounds are under way at once. All decisions are in
+//! [`Leader`]; this file only moves things between it, the consensus core and the network.
+
+use std::{
+    future::{Future, pending},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use openraft::{
+    Instant, ReadPolicy, ServerState,
+    async_runtime::watch::WatchReceiver,
+    errors::{ClientWriteError, LinearizableReadError, RaftError},
+    impls::ProgressResponder,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use wardlock_machine::{Batch, Command, EndReason, Incarnation, Outcome, Query, RangeEpoch, SessionId, Term};
+use wardlock_placement::{GroupId, ShardMap, hash_name, hash_session};
+use wardlock_router::Client;
+use wardlock_wire::{Op, Refusal};
+
+use super::{
+    Group, Request,
+    leader::{Done, Errand, Leader, Read, Slot},
+};
+use crate::{
+    clock::Clock,
+    metrics::ShardMetrics,
+    raft::types::{Applied, CommittedLeaderId, Proposal},
+};
+
+/// The most entries of one group under way. The second forms while the first is on its way to disk.
+const PROPOSALS: usize = 2;
+/// The most read rounds of one group under way.
+const ROUNDS: usize = 1;
+/// A proposal older than this means that the disk or the quorum hangs.
+const STALLED: Duration = Duration::from_secs(1);
+/// How long one try of an errand may take.
+const ERRAND_PATIENCE: Duration = Duration::from_secs(5);
+/// How long after a failed errand the next try starts.
+const ERRAND_PAUSE: Duration = Duration::from_millis(500);
+
+/// What the runner works with.
+pub struct Runner {
+    /// The replica.
+    pub group: Group,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Reaches other shards.
+    pub client: Client,
+    /// Whether the disk is nearly full.
+    pub disk_low: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The newest shard map that this node knows.
+    pub maps: watch::Receiver<Arc<ShardMap>>,
+    /// A leader that has not heard of a majority for so long refuses at once.
+    pub quorum_patience: Duration,
+    /// What the dashboards see.
+    pub metrics: ShardMetrics,
+    /// Ends the task.
+    pub stop: CancellationToken,
+}
+
+enum Role {
+    Follower,
+    /// Elected; the term's first entry is not applied yet, or the shard has no range. Requests wait.
+    Establishing(Term),
+    Leading(Box<Leader>),
+}
+
+enum Event {
+    Proposed(u64, Vec<Slot>, Result<Vec<Outcome>, Refusal>),
+    Round(Vec<Read>, Result<(), Refusal>),
+    Errand(Errand, Option<Done>),
+    /// A failed errand's pause is over.
+    Again(Errand),
+}
+
+type Running = FuturesUnordered<Pin<Box<dyn Future<Output = (Term, Event)> + Send>>>;
+
+struct State {
+    role: Role,
+    running: Running,
+    /// Numbers and start times of the proposals under way, oldest first.
+    proposals: Vec<(u64, Duration)>,
+    rounds: usize,
+    serial: u64,
+    held: Vec<Request>,
+}
+
+impl Runner {
+    /// Runs until told to stop.
+    pub async fn run(mut self) {
+        let mut server = self.group.raft.server_metrics();
+        let mut state = State {
+            role: Role::Follower,
+            running: FuturesUnordered::new(),
+            proposals: Vec::new(),
+            rounds: 0,
+            serial: 0,
+            held: Vec::new(),
+        };
+        loop {
+            self.follow_leadership(&mut state, server.borrow_watched().clone());
+            self.take_effects(&mut state);
+            self.take_requests(&mut state);
+            self.start(&mut state).await;
+            let wake = self.next_wake(&state);
+            let running = async {
+                match state.running.is_empty() {
+                    true => pending().await,
+                    false => state.running.next().await,
+                }
+            };
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                // One turn for the other readers of this node, so that what they bring joins the batch.
+                () = self.group.inbox.arrived() => tokio::task::yield_now().await,
+                () = self.group.replica.applied.notified() => {}
+                changed = server.changed() => if changed.is_err() { break },
+                Some((term, event)) = running => self.finished(&mut state, term, event),
+                () = sleep(wake) => {}
+            }
+        }
+        self.step_down(&mut state, &Refusal::Stopping);
+        self.refuse_all(&mut state, &Refusal::Stopping);
+    }
+
+    fn follow_leadership(
+        &mut self,
+        state: &mut State,
+        server: openraft::metrics::RaftServerMetrics<crate::raft::types::Types>,
+    ) {
+        let leads = server.state == ServerState::Leader && server.vote.committed;
+        let term = leads.then_some(Term(server.vote.leader_id.term));
+        let known = match &state.role {
+            Role::Follower => None,
+            Role::Establishing(term) => Some(*term),
+            Role::Leading(leader) => Some(leader.term),
+        };
+        if term == known {
+            return;
+        }
+        let hint = server.current_leader.and_then(|id| self.home(id));
+        self.step_down(state, &Refusal::NotLeader { hint });
+        self.metrics.leader_changed(leads);
+        if let Some(term) = term {
+            self.group.replica.set_leading(true);
+            state.role = Role::Establishing(term);
+        }
+    }
+
+    fn home(&self, replica: u64) -> Option<wardlock_placement::NodeId> {
+        let map = self.maps.borrow();
+        let group = map.groups.get(&self.group.id)?;
+        group.replicas.iter().find(|r| r.id.0 == replica).map(|r| r.node)
+    }
+
+    fn step_down(&mut self, state: &mut State, refusal: &Refusal) {
+        self.group.replica.set_leading(false);
+        if let Role::Leading(leader) = std::mem::replace(&mut state.role, Role::Follower) {
+            leader.resign(refusal);
+        }
+        // Their proposals and rounds end by themselves; what they bring is of another term and dropped.
+        state.proposals.clear();
+        state.rounds = 0;
+    }
+
+    /// Once the first entry of the term is applied, the machine's state holds everything that was ever
+    /// acknowledged: the leader can take over from it.
+    fn establish(&self, state: &mut State) {
+        let Role::Establishing(term) = state.role else { return };
+        if self.group.replica.applied_term() != term.0 {
+            return;
+        }
+        let now = self.clock.now();
+        // Effects so far are part of the state that is read now.
+        let leader = self.group.replica.machine(|machine| {
+            let mut leader = Leader::new(machine, term, now);
+            match (machine.range(), self.range()) {
+                (None, Some(set_range)) => leader.queue(set_range, Slot::Range),
+                (None, None) => return None,
+                (Some(_), _) => {}
+            }
+            Some(leader)
+        });
+        if let Some(Some(leader)) = leader {
+            self.group.replica.take_effects();
+            state.role = Role::Leading(Box::new(leader));
+        }
+    }
+
+    /// The command that gives the shard the range that the map has for it.
+    fn range(&self) -> Option<Command> {
+        let map = self.maps.borrow();
+        let group = map.groups.get(&self.group.id)?;
+        let range = group.range?;
+        Some(Command::SetRange {
+            first: range.first,
+            last: range.last,
+            epoch: RangeEpoch(group.epoch.0),
+            incarnation: Incarnation(map.incarnation),
+        })
+    }
+
+    fn take_effects(&mut self, state: &mut State) {
+        self.establish(state);
+        let Role::Leading(leader) = &mut state.role else { return };
+        let effects = self.group.replica.take_effects();
+        self.metrics.effects(&effects);
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        self.group.replica.machine(|machine| leader.effects(machine, effects, now, wall));
+    }
+
+    fn take_requests(&mut self, state: &mut State) {
+        match state.role {
+            Role::Follower => {
+                let hint = self.group.raft.server_metrics().borrow_watched().current_leader;
+                let hint = hint.and_then(|id| self.home(id));
+                self.refuse_all(state, &Refusal::NotLeader { hint });
+            }
+            // They stay in the bounded inbox.
+            Role::Establishing(_) => {}
+            Role::Leading(_) => {
+                let mut requests = std::mem::take(&mut state.held);
+                self.group.inbox.drain(&mut requests);
+                if !requests.is_empty() {
+                    self.admit(state, &mut requests);
+                }
+                state.held = requests;
+            }
+        }
+    }
+
+    fn refuse_all(&self, state: &mut State, refusal: &Refusal) {
+        self.group.inbox.drain(&mut state.held);
+        for request in state.held.drain(..) {
+            if let Request::Ask { reply, .. } = request {
+                reply.send(Err(refusal.clone()));
+            }
+        }
+    }
+
+    fn admit(&mut self, state: &mut State, requests: &mut Vec<Request>) {
+        let Role::Leading(leader) = &mut state.role else { return };
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        let reachable = has_quorum(&self.group, self.quorum_patience);
+        let low = (self.disk_low)();
+        let map = Arc::clone(&self.maps.borrow());
+        self.group.replica.machine(|machine| {
+            for request in requests.drain(..) {
+                match request {
+                    Request::Closed(connection) => leader.closed(connection, now),
+                    Request::Ask { op, reply, .. } => {
+                        let refused = match () {
+                            () if !reachable => Some(Refusal::NoQuorum),
+                            () if low && matches!(&op, Op::Write(command) if command.grows()) => Some(Refusal::DiskFull),
+                            () => self.misrouted(machine.range(), machine.epoch(), &map, &op),
+                        };
+                        match refused {
+                            Some(refusal) => reply.send(Err(refusal)),
+                            None => leader.admit(machine, op, reply, now, wall),
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// Whether the operation's name or session belongs to another shard.
+    fn misrouted(&self, range: Option<(u64, u64)>, epoch: RangeEpoch, map: &ShardMap, op: &Op) -> Option<Refusal> {
+        let stale = Refusal::StaleEpoch { current: epoch, map: map.version };
+        let Some((first, last)) = range else { return Some(Refusal::NoQuorum) };
+        let name = |name: &str| hash_name(&map.hash_key, name);
+        let session = |session: SessionId| hash_session(&map.hash_key, session.0);
+        let hash = match op {
+            Op::Write(command) => match (command.key(), command) {
+                (Some(key), _) => name(key.name.as_str()),
+                (None, Command::OpenSession { session: id, .. })
+                | (None, Command::CloseSession { session: id })
+                | (None, Command::Attach { session: id, .. }) => session(*id),
+                (None, _) => return None,
+            },
+            Op::Read(Query::Object { key }) | Op::Observe { key, .. } => name(key.name.as_str()),
+            Op::Read(Query::Session { session: id }) | Op::KeepAlive { session: id } => session(*id),
+            Op::Read(Query::Fence { checks }) => {
+                let all_here =
+                    checks.iter().all(|(key, _)| (first..=last).contains(&name(key.name.as_str())));
+                return (!all_here).then_some(stale);
+            }
+            Op::Read(Query::List { .. } | Query::Sessions { .. }) => return None,
+        };
+        (!(first..=last).contains(&hash)).then_some(stale)
+    }
+
+    async fn start(&mut self, state: &mut State) {
+        let Role::Leading(leader) = &mut state.role else { return };
+        let now = self.clock.now();
+        let stalled = state.proposals.first().is_some_and(|(_, since)| now.saturating_sub(*since) > STALLED)
+            || !has_quorum(&self.group, self.quorum_patience);
+        self.group.replica.machine(|machine| leader.tick(machine, now, stalled));
+        while state.proposals.len() < PROPOSALS
+            && let Some((commands, slots)) = leader.take_batch()
+        {
+            let epoch = self.group.replica.machine(|machine| machine.epoch()).unwrap_or_default();
+            let batch = Batch { at: leader.stamp(now), wall: self.clock.wall(), epoch, commands };
+            leader.proposed(now);
+            state.serial += 1;
+            state.proposals.push((state.serial, now));
+            let (serial, term) = (state.serial, leader.term);
+            self.metrics.proposed(slots.len());
+            let proposed = propose(&self.group, term, &batch).await;
+            state.running.push(Box::pin(async move { (term, Event::Proposed(serial, slots, proposed.await)) }));
+        }
+        if state.rounds < ROUNDS {
+            let reads = leader.take_reads();
+            if !reads.is_empty() {
+                state.rounds += 1;
+                let (group, term) = (self.group.clone(), leader.term);
+                state.running.push(Box::pin(async move { (term, Event::Round(reads, round(&group).await)) }));
+            }
+        }
+        for errand in leader.take_errands() {
+            let (client, own, term) = (self.client.clone(), self.group.id, leader.term);
+            state.running.push(Box::pin(async move {
+                let done = run_errand(&client, own, &errand).await;
+                (term, Event::Errand(errand, done))
+            }));
+        }
+    }
+
+    fn finished(&mut self, state: &mut State, term: Term, event: Event) {
+        // Outcomes may refer to sessions that the same entry opened.
+        self.take_effects(state);
+        let leader = match &mut state.role {
+            Role::Leading(leader) if leader.term == term => leader,
+            // Of an earlier leadership: whoever waited has been told, or learns by the dropped replier.
+            _ => return,
+        };
+        match event {
+            Event::Proposed(serial, slots, result) => {
+                state.proposals.retain(|(other, _)| *other != serial);
+                match result {
+                    Ok(outcomes) => {
+                        self.metrics.outcomes(&outcomes);
+                        leader.outcomes(slots, outcomes);
+                    }
+                    Err(refusal) => refuse(slots, &refusal),
+                }
+            }
+            Event::Round(reads, result) => {
+                state.rounds -= 1;
+                match result {
+                    Ok(()) => {
+                        self.group.replica.machine(|machine| leader.serve(machine, reads));
+                    }
+                    Err(refusal) => {
+                        for read in reads {
+                            let (Read::Query(_, reply) | Read::KeepAlive(_, reply) | Read::Observe(_, _, _, reply)) = read;
+                            reply.send(Err(refusal.clone()));
+                        }
+                    }
+                }
+            }
+            Event::Errand(errand, done) => {
+                let again = match (errand, done) {
+                    (_, Some(done)) => leader.errand_done(done),
+                    (Errand::Attach(session, nonce), None) => leader.errand_done(Done::Attach(session, nonce, None)),
+                    (tell, None) => Some(tell),
+                };
+                if let Some(errand) = again {
+                    state.running.push(Box::pin(async move {
+                        tokio::time::sleep(ERRAND_PAUSE).await;
+                        (term, Event::Again(errand))
+                    }));
+                }
+            }
+            Event::Again(errand) => {
+                let (client, own) = (self.client.clone(), self.group.id);
+                state.running.push(Box::pin(async move {
+                    let done = run_errand(&client, own, &errand).await;
+                    (term, Event::Errand(errand, done))
+                }));
+            }
+        }
+    }
+
+    /// How long until something falls due.
+    fn next_wake(&self, state: &State) -> Option<Duration> {
+        let Role::Leading(leader) = &state.role else { return None };
+        let at = self.group.replica.machine(|machine| leader.next_tick(machine)).flatten()?;
+        // What is due and could not be started (a stall) is looked at again after a while, not in a loop.
+        Some(at.saturating_sub(self.clock.now()).max(Duration::from_millis(5)))
+    }
+}
+
+async fn sleep(wake: Option<Duration>) {
+    match wake {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => pending().await,
+    }
+}
+
+/// Whether a majority has answered this leader lately.
+fn has_quorum(group: &Group, patience: Duration) -> bool {
+    let metrics = group.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    if metrics.membership_config.voter_ids().count() < 2 {
+        return true;
+    }
+    metrics.last_quorum_acked.as_ref().is_none_or(|at| at.elapsed() < patience)
+}
+
+/// Sends the entry into the consensus core, in order, and returns the wait for its outcomes. The entry
+/// is refused unless this replica still leads in `term`: the stamp in it is that leader's.
+async fn propose(
+    group: &Group,
+    term: Term,
+    batch: &Batch,
+) -> impl Future<Output = Result<Vec<Outcome>, Refusal>> + Send + use<> {
+    let (responder, answer) = ProgressResponder::complete_only();
+    let encoded = postcard::to_allocvec(batch).map(Bytes::from);
+    let sent = match encoded {
+        Ok(bytes) => {
+            let write = group.raft.write(Proposal(bytes)).responder(responder);
+            write.with_leader(CommittedLeaderId::new(term.0)).await.map_err(|_| Refusal::Stopping)
+        }
+        Err(error) => Err(Refusal::Malformed(error.to_string())),
+    };
+    async move {
+        sent?;
+        match answer.await {
+            Ok(Ok(written)) => match written.data {
+                Applied::Outcomes(outcomes) => Ok(outcomes),
+                _ => Err(Refusal::OutcomeUnknown),
+            },
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Refusal::NotLeader { hint: None }),
+            Ok(Err(_)) | Err(_) => Err(Refusal::OutcomeUnknown),
+        }
+    }
+}
+
+/// One round of read-index: this replica led after the call, and everything committed before it is applied.
+async fn round(group: &Group) -> Result<(), Refusal> {
+    let linearizer = match group.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+        Ok(linearizer) => linearizer,
+        Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
+            return Err(Refusal::NotLeader { hint: None });
+        }
+        Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => return Err(Refusal::NoQuorum),
+        Err(RaftError::Fatal(_)) => return Err(Refusal::Stopping),
+    };
+    linearizer.await_ready(&group.raft).await.map(drop).map_err(|_| Refusal::Stopping)
+}
+
+fn refuse(slots: Vec<Slot>, refusal: &Refusal) {
+    for slot in slots {
+        if let Slot::Reply(reply) | Slot::Cleared(reply) = slot {
+            reply.send(Err(refusal.clone()));
+        }
+    }
+}
+
+/// `None`: the other shard could not be asked.
+async fn run_errand(client: &Client, own: GroupId, errand: &Errand) -> Option<Done> {
+    match *errand {
+        Errand::Attach(session, nonce) => {
+            let command = Command::Attach { session, shard: wardlock_machine::ShardId(own.0) };
+            let word = client.write(command, ERRAND_PATIENCE).await.ok()?;
+            Some(Done::Attach(session, nonce, Some(word)))
+        }
+        Errand::Tell(session, shard, reason) => tell(client, session, GroupId(shard.0), reason).await,
+    }
+}
+
+async fn tell(client: &Client, session: SessionId, to: GroupId, reason: EndReason) -> Option<Done> {
+    loop {
+        match client.write_to(to, Command::Drop { session, reason }, ERRAND_PATIENCE).await {
+            Ok(Outcome::Dropped { more: true }) => {}
+            Ok(_) => return Some(Done::Told(session, wardlock_machine::ShardId(to.0))),
+            Err(_) => return None,
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The groups of one node, and what keeps them going.
+//!
+//! A [`Host`] is made of parts: a clock, a transport, an opened log, opened snapshots. It opens no socket
+//! and starts no thread; its tasks run on whatever runtime it was started on. A process wires real parts
+//! into it ([`crate::node`]); a test wires three of them together on one thread with a paused clock.
+//!
+//! What runs beside the groups' own runners: [`beat`] sends the heartbeats of all groups at once,
+//! [`compaction`] takes snapshots, one at a time, [`report`] tells the placement group what this node
+//! leads, [`driver`] acts on the planner's steps where this node leads the placement group.
+
+mod beat;
+mod compaction;
+mod dispatch;
+mod driver;
+mod gauges;
+mod inbound;
+mod report;
+mod status;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use dashmap::DashMap;
+use openraft::RaftNetworkFactory;
+use tokio::sync::{Notify, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use wardlock_placement::{Goal, GroupId, NodeId, PLACEMENT, Replica as Place, ShardMap, founding_replicas};
+use wardlock_router::{Client, link::Transport};
+use wardlock_wire::Report;
+
+pub use self::dispatch::Door;
+use crate::{
+    clock::Clock,
+    config::Timing,
+    disk::{log::SharedLog, snapshots::Snapshots},
+    group::{Group, Inbox, runner::Runner},
+    metrics::ShardMetrics,
+    raft::{Raft, network::Network, store::Store, types::Home},
+};
+
+/// A leader that has not heard of a majority for so many election timeouts refuses requests at once.
+const QUORUM_PATIENCE: u32 = 2;
+/// How long a replica that is not its group's first waits for the first to initialize the group.
+const INITIALIZE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a host is made of.
+pub struct Parts {
+    /// Its own number.
+    pub node: NodeId,
+    /// The static list.
+    pub nodes: BTreeSet<NodeId>,
+    /// How others reach this node.
+    pub addresses: wardlock_placement::Node,
+    /// What the placement leader aims at.
+    pub goal: Goal,
+    /// Raft's timing.
+    pub timing: Timing,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Reaches the other nodes and this one.
+    pub transport: Arc<dyn Transport>,
+    /// Asks other shards.
+    pub client: Client,
+    /// The log of all groups.
+    pub log: SharedLog,
+    /// Their snapshots.
+    pub snapshots: Arc<Snapshots>,
+    /// Whether the disk is nearly full.
+    pub disk_low: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The newest shard map known here. The placement group's replica writes it, where there is one;
+    /// otherwise whoever follows the map.
+    pub maps: watch::Sender<Arc<ShardMap>>,
+}
+
+/// The groups of one node.
+pub struct Host {
+    parts: Parts,
+    config: Arc<openraft::Config>,
+    groups: DashMap<GroupId, Group>,
+    reports: Mutex<BTreeMap<NodeId, (Report, Duration)>>,
+    reported: Notify,
+    /// Map questions held open, bounded.
+    held_maps: Arc<tokio::sync::Semaphore>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Why a host cannot start or take a group in.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The timing makes no sense to the consensus core.
+    #[error("the timing is refused: {0}")]
+    Timing(String),
+    /// A group's state cannot be recovered.
+    #[error("group {group} cannot be recovered: {why}")]
+    Group {
+        /// Which.
+        group: GroupId,
+        /// The consensus core's or the disk's word.
+        why: String,
+    },
+}
+
+impl Host {
+    /// Starts the placement group's replica, if this node has one, and every group that the map gives it.
+    pub async fn start(parts: Parts) -> Result<Arc<Host>, HostError> {
+        let config = raft_config(&parts.timing)?;
+        let host = Arc::new(Host {
+            config: Arc::new(config),
+            groups: DashMap::new(),
+            reports: Mutex::default(),
+            reported: Notify::new(),
+            held_maps: Arc::new(tokio::sync::Semaphore::new(1024)),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            parts,
+        });
+        let founders = founding_replicas(&host.parts.nodes.iter().copied().collect::<Vec<_>>());
+        if founders.iter().any(|place| place.node == host.parts.node) {
+            host.open_group(PLACEMENT, &founders).await?;
+        }
+        let host_ref = &host;
+        host_ref.spawn(Arc::clone(&host).follow_map());
+        host_ref.spawn(beat::run(Arc::clone(&host)));
+        host_ref.spawn(compaction::run(Arc::clone(&host)));
+        host_ref.spawn(report::run(Arc::clone(&host)));
+        host_ref.spawn(gauges::run(Arc::clone(&host)));
+        if host.groups.contains_key(&PLACEMENT) {
+            host_ref.spawn(driver::run(Arc::clone(&host)));
+        }
+        Ok(host)
+    }
+
+    /// The newest shard map known here.
+    pub fn map(&self) -> Arc<ShardMap> {
+        Arc::clone(&self.parts.maps.borrow())
+    }
+
+    /// Resolves when the shards exist and every group of this node knows a leader.
+    pub async fn ready(&self) {
+        let mut maps = self.parts.maps.subscribe();
+        let founded = maps.wait_for(|map| map.shards().next().is_some()).await;
+        let Ok(map) = founded.map(|map| Arc::clone(&map)) else { return };
+        let mine = |place: &Place| place.node == self.parts.node;
+        for (id, _) in map.groups.iter().filter(|(_, group)| group.replicas.iter().any(mine)) {
+            loop {
+                let group = self.groups.get(id).map(|group| group.clone());
+                match group {
+                    Some(group) => {
+                        // Fails only when the group stops.
+                        let _ = group.raft.wait(None).metrics(|m| m.current_leader.is_some(), "a leader").await;
+                        break;
+                    }
+                    None => self.reported.notified().await,
+                }
+            }
+        }
+    }
+
+    /// Why this node is not ready, if it is not: for probes.
+    pub fn not_ready(&self) -> Option<String> {
+        let map = self.map();
+        if map.shards().next().is_none() {
+            return Some("the cluster has no shards yet".to_owned());
+        }
+        use openraft::async_runtime::watch::WatchReceiver;
+        let without = self
+            .groups
+            .iter()
+            .filter(|group| group.raft.server_metrics().borrow_watched().current_leader.is_none())
+            .count();
+        (without > 0).then(|| format!("{without} groups of this node have no leader"))
+    }
+
+    /// Hands every leadership to another node, then stops the groups.
+    pub async fn shutdown(&self) {
+        self.hand_over().await;
+        self.stop.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
+        let groups: Vec<Group> = self.groups.iter().map(|group| group.clone()).collect();
+        for group in groups {
+            if let Err(error) = group.raft.shutdown().await {
+                tracing::warn!("group {} did not stop cleanly: {error}", group.id);
+            }
+        }
+    }
+
+    async fn hand_over(&self) {
+        let map = self.map();
+        for group in self.groups.iter().map(|group| group.clone()).collect::<Vec<_>>() {
+            let Some(places) = map.groups.get(&group.id) else { continue };
+            let alive = self.alive();
+            let next = places.replicas.iter().find(|p| p.node != self.parts.node && alive.contains(&p.node));
+            if let Some(next) = next.filter(|_| group.raft.is_leader()) {
+                let _ = group.raft.trigger().transfer_leader(next.id.0).await;
+            }
+        }
+        // Followers need a round trip to take over; requests meanwhile are refused with a hint.
+        let handed = async {
+            while self.groups.iter().any(|group| group.raft.is_leader()) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), handed).await;
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    async fn follow_map(self: Arc<Self>) {
+        let mut maps = self.parts.maps.subscribe();
+        loop {
+            let map = Arc::clone(&maps.borrow_and_update());
+            for (id, group) in &map.groups {
+                let mine = group.replicas.iter().any(|place| place.node == self.parts.node);
+                if mine && !self.groups.contains_key(id) {
+                    // A group that cannot be recovered must not look like an empty one: the process stops.
+                    if let Err(error) = self.open_group(*id, &group.replicas).await {
+                        tracing::error!("stopping: {error}");
+                        std::process::abort();
+                    }
+                }
+            }
+            self.reported.notify_waiters();
+            if maps.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn open_group(&self, id: GroupId, places: &[Place]) -> Result<(), HostError> {
+        let failed = |why: String| HostError::Group { group: id, why };
+        let own = places
+            .iter()
+            .find(|place| place.node == self.parts.node)
+            .ok_or_else(|| failed("the map gives this node no replica".to_owned()))?;
+        let (store, replica) = Store::open(id, self.parts.snapshots.clone(), self.parts.maps.clone())
+            .map_err(|error| failed(error.to_string()))?;
+        let mut network =
+            Network { transport: Arc::clone(&self.parts.transport), group: id, from: own.id };
+        for place in places {
+            let _ = network.new_client(place.id.0, &Home(place.node)).await;
+        }
+        let raft = Raft::new(own.id.0, Arc::clone(&self.config), network, self.parts.log.group(id), store)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        let group =
+            Group { id, replica_id: own.id, raft: raft.clone(), replica, inbox: Arc::new(Inbox::default()) };
+        if id != PLACEMENT {
+            let runner = Runner {
+                group: group.clone(),
+                clock: Arc::clone(&self.parts.clock),
+                client: self.parts.client.clone(),
+                disk_low: Arc::clone(&self.parts.disk_low),
+                maps: self.parts.maps.subscribe(),
+                quorum_patience: self.parts.timing.election_max * QUORUM_PATIENCE,
+                metrics: ShardMetrics::new(id),
+                stop: self.stop.clone(),
+            };
+            self.tasks.spawn(runner.run());
+        }
+        self.groups.insert(id, group);
+        let first = places.first().is_some_and(|place| place.node == self.parts.node);
+        let members: BTreeMap<u64, Home> = places.iter().map(|place| (place.id.0, Home(place.node))).collect();
+        self.spawn(initialize(raft, members, first));
+        Ok(())
+    }
+
+    /// The nodes that reported lately, this one among them.
+    fn alive(&self) -> BTreeSet<NodeId> {
+        let now = self.parts.clock.now();
+        let reports = self.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let fresh = |(_, (_, at)): &(&NodeId, &(Report, Duration))| now.saturating_sub(*at) < report::FRESH;
+        reports.iter().filter(fresh).map(|(node, _)| *node).chain([self.parts.node]).collect()
+    }
+}
+
+/// Gives a new group its first membership. Every replica proposes the same one, so it does not matter
+/// which comes first; the group's first replica starts at once, that it may be the first leader, and the
+/// others only where it does not.
+async fn initialize(raft: Raft, members: BTreeMap<u64, Home>, first: bool) {
+    if !first {
+        tokio::time::sleep(INITIALIZE_PATIENCE).await;
+    }
+    match raft.is_initialized().await {
+        Ok(true) => {}
+        Ok(false) => {
+            if let Err(error) = raft.initialize(members).await {
+                // Another replica was quicker.
+                tracing::debug!("not initialized here: {error}");
+            }
+        }
+        Err(error) => tracing::error!("a group stopped: {error}"),
+    }
+}
+
+fn raft_config(timing: &Timing) -> Result<openraft::Config, HostError> {
+    let ms = |time: Duration| time.as_millis() as u64;
+    openraft::Config {
+        cluster_name: "wardlock".to_owned(),
+        heartbeat_interval: ms(timing.heartbeat),
+        election_timeout_min: ms(timing.election_min),
+        election_timeout_max: ms(timing.election_max),
+        // The node's own timer beats for all groups at once.
+        enable_heartbeat: false,
+        // Without it, a node cut off and returning ends a healthy leadership.
+        enable_pre_vote: Some(true),
+        // A leader that restarts has lost what it did not log: sessions' deadlines, the clock.
+        enable_leader_restore: Some(false),
+        // Ours is staggered over the groups.
+        snapshot_policy: openraft::SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: 256,
+        purge_batch_size: 64,
+        install_snapshot_timeout: 120_000,
+        backoff: "20ms 40ms 80ms ...500ms".to_owned(),
+        ..openraft::Config::default()
+    }
+    .validate()
+    .map_err(|error| HostError::Timing(error.to_string()))
+}

@@ -1,0 +1,134 @@
+//! Where calls come in: each goes to its group, or is answered at once.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use wardlock_placement::{GroupId, MapVersion, NodeId, PLACEMENT};
+use wardlock_router::link::{Peer, Replier, Service};
+use wardlock_wire::{Body, Op, Refusal, Response};
+
+use super::{Host, inbound};
+use crate::group::{Group, Request};
+
+/// The longest that a question for a newer map is held.
+const MAP_WAIT: Duration = Duration::from_secs(60);
+
+/// What listens before the host stands behind it.
+#[derive(Default)]
+pub struct Door(OnceLock<Arc<Host>>);
+
+impl Door {
+    /// Opens it. Calls before that are refused.
+    pub fn open(&self, host: Arc<Host>) {
+        assert!(self.0.set(host).is_ok(), "a door leads to one host");
+    }
+}
+
+impl Service for Door {
+    fn call(&self, peer: &Peer, body: Body, reply: Replier) {
+        match self.0.get() {
+            Some(host) => host.dispatch(peer, body, reply),
+            None => reply.send(Err(Refusal::NoReplica { map: MapVersion(0) })),
+        }
+    }
+
+    fn closed(&self, peer: &Peer) {
+        let Some(host) = self.0.get() else { return };
+        for group in host.groups.iter().filter(|group| group.id != PLACEMENT && group.raft.is_leader()) {
+            group.submit(Request::Closed(peer.connection));
+        }
+    }
+}
+
+impl Host {
+    fn dispatch(self: &Arc<Self>, peer: &Peer, body: Body, reply: Replier) {
+        match body {
+            Body::Shard { group, patience_ms, op, .. } => self.shard(peer, group, patience_ms, op, reply),
+            Body::Raft { .. } | Body::Report(_) if peer.node.is_none() => {
+                reply.send(Err(Refusal::NotAllowed("only nodes may send this".to_owned())));
+            }
+            Body::Raft { group, to, request, .. } => {
+                match self.group(group).filter(|group| group.replica_id == to) {
+                    Some(group) => {
+                        self.tasks.spawn(async move { reply.send(inbound::answer(group, request).await) });
+                    }
+                    None => reply.send(Err(self.no_replica())),
+                }
+            }
+            Body::Report(report) if Some(report.node) != peer.node => {
+                reply.send(Err(Refusal::NotAllowed("a node reports for itself only".to_owned())));
+            }
+            Body::Report(report) => {
+                self.take_report(report);
+                reply.send(Ok(Response::Done));
+            }
+            Body::Map { known, wait_ms } => self.answer_map(known, wait_ms, reply),
+            Body::Transfer { group, to } => self.transfer(group, to, reply),
+            Body::Status => reply.send(Ok(Response::Status(self.status()))),
+        }
+    }
+
+    fn group(&self, id: GroupId) -> Option<Group> {
+        self.groups.get(&id).map(|group| group.clone())
+    }
+
+    fn no_replica(&self) -> Refusal {
+        Refusal::NoReplica { map: self.map().version }
+    }
+
+    fn shard(&self, peer: &Peer, id: GroupId, patience_ms: u32, op: Op, reply: Replier) {
+        if id == PLACEMENT {
+            return reply.send(Err(Refusal::Malformed("the placement group has no locks".to_owned())));
+        }
+        if let Op::Write(command) = &op
+            && !command.is_public()
+            && peer.node.is_none()
+        {
+            return reply.send(Err(Refusal::NotAllowed("only nodes may propose this".to_owned())));
+        }
+        let Some(group) = self.groups.get(&id) else {
+            return reply.send(Err(self.no_replica()));
+        };
+        group.submit(Request::Ask { op, patience: Duration::from_millis(u64::from(patience_ms)), reply });
+    }
+
+    fn answer_map(self: &Arc<Self>, known: MapVersion, wait_ms: u32, reply: Replier) {
+        let map = self.map();
+        if map.version > known || wait_ms == 0 {
+            let newer = (map.version > known).then(|| (*map).clone());
+            return reply.send(Ok(Response::Map(newer)));
+        }
+        let Ok(permit) = Arc::clone(&self.held_maps).try_acquire_owned() else {
+            return reply.send(Ok(Response::Map(None)));
+        };
+        let mut maps = self.parts.maps.subscribe();
+        self.spawn(async move {
+            let wait = Duration::from_millis(u64::from(wait_ms)).min(MAP_WAIT);
+            let newer = tokio::time::timeout(wait, maps.wait_for(|map| map.version > known)).await;
+            let newer = newer.ok().and_then(Result::ok).map(|map| (**map).clone());
+            reply.send(Ok(Response::Map(newer)));
+            drop(permit);
+        });
+    }
+
+    fn transfer(&self, id: GroupId, to: NodeId, reply: Replier) {
+        let Some(group) = self.group(id) else {
+            return reply.send(Err(self.no_replica()));
+        };
+        let map = self.map();
+        let place = map.groups.get(&id).and_then(|group| group.replicas.iter().find(|place| place.node == to));
+        let Some(place) = place.copied() else {
+            return reply.send(Err(Refusal::Malformed(format!("shard {id} has no replica on node {to}"))));
+        };
+        if !group.raft.is_leader() {
+            let hint = self.status().groups.into_iter().find(|status| status.group == id).and_then(|s| s.leader);
+            return reply.send(Err(Refusal::NotLeader { hint }));
+        }
+        self.spawn(async move {
+            let result = group.raft.trigger().transfer_leader(place.id.0).await;
+            reply.send(result.map(|()| Response::Done).map_err(|_| Refusal::Stopping));
+        });
+    }
+}

@@ -1,0 +1,209 @@
+//! What the dashboards see. Names and labels are public: see the README's list.
+//!
+//! Never a label with a lock's, a session's or a client's name: their number has no bound.
+//!
+//! Handles are made once; an event costs an atomic add.
+
+use std::{sync::OnceLock, time::Duration};
+
+use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use wardlock_machine::{Counts, Effects, EndReason, Outcome};
+use wardlock_placement::GroupId;
+
+/// Latency buckets, in seconds: from a memory access to a patient client.
+const SECONDS: [f64; 16] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
+];
+/// How often histograms are folded up.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// Buckets for things that are counted.
+const COUNTS: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0, 4096.0, 16384.0];
+
+/// The process's recorder, installed and described by the first call. Where another recorder is there
+/// already, this one renders nothing.
+pub fn install() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(start).clone()
+}
+
+fn start() -> PrometheusHandle {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_entries".to_owned()), &COUNTS))
+        .expect("the buckets are not empty")
+        .build_recorder();
+    let handle = recorder.handle();
+    if let Err(error) = metrics::set_global_recorder(recorder) {
+        tracing::warn!("metrics are not recorded: {error}");
+        return handle;
+    }
+    describe();
+    // Histograms keep their samples until somebody folds them up, also where nobody scrapes.
+    let upkeep = handle.clone();
+    let fold = move || {
+        loop {
+            std::thread::sleep(UPKEEP);
+            upkeep.run_upkeep();
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("metrics".to_owned()).spawn(fold) {
+        tracing::warn!("metrics are folded up by scrapes only: {error}");
+    }
+    handle
+}
+
+fn describe() {
+    describe_gauge!("wardlock_server_has_leader", "1 where this node's replica of the shard knows a leader");
+    describe_gauge!("wardlock_shards_without_leader", "Replicas here whose group has no leader");
+    describe_counter!("wardlock_leader_changes_total", "Leaderships that began or ended on this node");
+    describe_counter!("wardlock_raft_proposals_committed_total", "Log entries proposed here that committed");
+    describe_counter!("wardlock_raft_proposals_failed_total", "Log entries proposed here whose outcome was lost");
+    describe_gauge!("wardlock_raft_proposals_pending", "Log entries proposed here and not yet applied");
+    describe_gauge!("wardlock_raft_apply_lag_entries", "Entries in the log that are not applied");
+    describe_counter!("wardlock_raft_proposals_applied_total", "Log entries applied on this node");
+    describe_histogram!("wardlock_proposal_commands_entries", "Commands that share one log entry");
+    describe_histogram!("wardlock_lock_wait_seconds", "Time from request to grant of queued requests");
+    describe_counter!("wardlock_lock_grants_total", "Locks and elections granted by this node");
+    describe_counter!("wardlock_lock_lost_total", "Grants that ended otherwise than by release");
+    describe_gauge!("wardlock_locks_held", "Grants in the shards that this node leads");
+    describe_gauge!("wardlock_lock_waiters", "Queued requests in the shards that this node leads");
+    describe_gauge!("wardlock_sessions", "Open sessions that are at home in the shards that this node leads");
+    describe_counter!("wardlock_session_expired_total", "Sessions that ended, by reason");
+    describe_gauge!("wardlock_cert_expiry_timestamp_seconds", "When the node's certificate ends, Unix time");
+}
+
+/// One replica's counters.
+pub struct ShardMetrics {
+    leader_changes: Counter,
+    committed: Counter,
+    commands: Histogram,
+    grants: Counter,
+    waits: Histogram,
+    lost: [(EndReason, Counter); 5],
+    ended: [(EndReason, Counter); 2],
+}
+
+impl ShardMetrics {
+    /// Of the replica of `group`.
+    pub fn new(group: GroupId) -> ShardMetrics {
+        let lost = [
+            EndReason::LeaseExpired,
+            EndReason::SessionExpired,
+            EndReason::SessionClosed,
+            EndReason::Broken,
+            EndReason::Unfetched,
+        ];
+        let ended = [EndReason::SessionExpired, EndReason::SessionClosed];
+        ShardMetrics {
+            leader_changes: counter!("wardlock_leader_changes_total", "shard" => group.to_string()),
+            committed: counter!("wardlock_raft_proposals_committed_total", "shard" => group.to_string()),
+            commands: histogram!("wardlock_proposal_commands_entries"),
+            grants: counter!("wardlock_lock_grants_total"),
+            waits: histogram!("wardlock_lock_wait_seconds"),
+            lost: lost.map(|why| (why, counter!("wardlock_lock_lost_total", "reason" => reason(why)))),
+            ended: ended.map(|why| (why, counter!("wardlock_session_expired_total", "reason" => reason(why)))),
+        }
+    }
+
+    /// A leadership began here or ended.
+    pub fn leader_changed(&self, _leads: bool) {
+        self.leader_changes.increment(1);
+    }
+
+    /// An entry of so many commands was proposed.
+    pub fn proposed(&self, commands: usize) {
+        self.commands.record(commands as f64);
+    }
+
+    /// An entry proposed here was applied.
+    pub fn outcomes(&self, outcomes: &[Outcome]) {
+        self.committed.increment(1);
+        let granted = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Granted(_))).count();
+        self.grants.increment(granted as u64);
+    }
+
+    /// What an apply did besides answering.
+    pub fn effects(&self, effects: &Effects) {
+        for settled in &effects.settled {
+            if let Outcome::Granted(grant) = &settled.outcome {
+                self.grants.increment(1);
+                self.waits.record(Duration::from_millis(grant.waited.0));
+            }
+        }
+        for (why, counter) in &self.lost {
+            counter.increment(effects.lost.iter().filter(|lost| *lost == why).count() as u64);
+        }
+        for (why, counter) in &self.ended {
+            counter.increment(effects.closing.iter().filter(|(_, closing)| closing == why).count() as u64);
+        }
+    }
+}
+
+fn reason(why: EndReason) -> &'static str {
+    match why {
+        EndReason::Released => "released",
+        EndReason::LeaseExpired => "lease-expired",
+        EndReason::SessionExpired => "session-expired",
+        EndReason::SessionClosed => "session-closed",
+        EndReason::Broken => "broken",
+        EndReason::Unfetched => "unfetched",
+    }
+}
+
+/// One replica's gauges, set every second or so.
+pub struct ShardGauges {
+    has_leader: Gauge,
+    lag: Gauge,
+    applied: Counter,
+}
+
+impl ShardGauges {
+    /// Of the replica of `group`.
+    pub fn new(group: GroupId) -> ShardGauges {
+        ShardGauges {
+            has_leader: gauge!("wardlock_server_has_leader", "shard" => group.to_string()),
+            lag: gauge!("wardlock_raft_apply_lag_entries", "shard" => group.to_string()),
+            applied: counter!("wardlock_raft_proposals_applied_total", "shard" => group.to_string()),
+        }
+    }
+
+    /// Sets them. `applied` is the index of the last applied entry.
+    pub fn set(&self, has_leader: bool, lag: u64, applied: u64) {
+        self.applied.absolute(applied);
+        self.has_leader.set(f64::from(u8::from(has_leader)));
+        self.lag.set(lag as f64);
+    }
+}
+
+/// A node's gauges, over the shards that it leads.
+pub struct NodeGauges {
+    without_leader: Gauge,
+    held: [Gauge; 3],
+    waiters: Gauge,
+    sessions: Gauge,
+}
+
+impl Default for NodeGauges {
+    fn default() -> NodeGauges {
+        let held = |mode: &'static str| gauge!("wardlock_locks_held", "mode" => mode);
+        NodeGauges {
+            without_leader: gauge!("wardlock_shards_without_leader"),
+            held: [held("exclusive"), held("shared"), held("semaphore")],
+            waiters: gauge!("wardlock_lock_waiters"),
+            sessions: gauge!("wardlock_sessions"),
+        }
+    }
+}
+
+impl NodeGauges {
+    /// Sets them.
+    pub fn set(&self, without_leader: u32, totals: &Counts) {
+        self.without_leader.set(f64::from(without_leader));
+        for (gauge, count) in self.held.iter().zip([totals.exclusive, totals.shared, totals.semaphore]) {
+            gauge.set(count as f64);
+        }
+        self.waiters.set(totals.waiters as f64);
+        self.sessions.set(totals.sessions as f64);
+    }
+}

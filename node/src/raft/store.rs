@@ -1,0 +1,300 @@
+//! What the consensus library applies entries to: the machine of a shard, or the placement group's.
+//!
+//! The machine lives in memory behind a lock of its own group, held for one batch or one query at a
+//! time. Durable are the log and the snapshots.
+//!
+//! Outcomes go back to whoever proposed; side effects go to the group's runner, and only while it leads:
+//! a follower's are dropped, for its next leader reads the same facts from the machine's state.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use openraft::{
+    EntryPayload, OptionalSend, RaftSnapshotBuilder,
+    storage::{EntryResponder, RaftStateMachine, Snapshot},
+};
+use tokio::sync::{Notify, watch};
+use wardlock_machine::{Batch, Effects, Machine, Term};
+use wardlock_placement::{Change, GroupId, Placement, ShardMap};
+
+use super::types::*;
+use crate::disk::snapshots::Snapshots;
+
+/// What a group replicates.
+pub enum Core {
+    /// A shard's locks and sessions.
+    Shard(Box<Machine>),
+    /// The node table and the shard map.
+    Placement(Box<Placement>),
+}
+
+/// The part of a replica that apply writes and the group's runner reads.
+pub struct Replica {
+    group: GroupId,
+    core: Mutex<Core>,
+    effects: Mutex<Effects>,
+    leading: AtomicBool,
+    applied_term: AtomicU64,
+    applied_index: AtomicU64,
+    /// Wakes the runner: something was applied while it led, or it waits for its term's first entry.
+    pub applied: Notify,
+}
+
+impl Replica {
+    /// An empty replica of `group`.
+    pub fn new(group: GroupId, core: Core) -> Arc<Replica> {
+        Arc::new(Replica {
+            group,
+            core: Mutex::new(core),
+            effects: Mutex::default(),
+            leading: AtomicBool::new(false),
+            applied_term: AtomicU64::new(0),
+            applied_index: AtomicU64::new(0),
+            applied: Notify::new(),
+        })
+    }
+
+    /// Reads a shard's machine. `None` on the placement group.
+    pub fn machine<T>(&self, read: impl FnOnce(&Machine) -> T) -> Option<T> {
+        match &*lock(&self.core) {
+            Core::Shard(machine) => Some(read(machine)),
+            Core::Placement(_) => None,
+        }
+    }
+
+    /// The shard map, on the placement group.
+    pub fn map(&self) -> Option<Arc<ShardMap>> {
+        match &*lock(&self.core) {
+            Core::Placement(placement) => Some(Arc::new(placement.map().clone())),
+            Core::Shard(_) => None,
+        }
+    }
+
+    /// Whether effects are to be kept for the runner. Set before it reads the machine's state as a new
+    /// leader, so that none falls in between.
+    pub fn set_leading(&self, leading: bool) {
+        self.leading.store(leading, Ordering::SeqCst);
+        if !leading {
+            *lock(&self.effects) = Effects::default();
+        }
+    }
+
+    /// What was applied since the last call, in order.
+    pub fn take_effects(&self) -> Effects {
+        std::mem::take(&mut *lock(&self.effects))
+    }
+
+    /// The term of the last applied entry.
+    pub fn applied_term(&self) -> u64 {
+        self.applied_term.load(Ordering::SeqCst)
+    }
+
+    /// The index of the last applied entry.
+    pub fn applied_index(&self) -> u64 {
+        self.applied_index.load(Ordering::SeqCst)
+    }
+}
+
+/// A poisoned lock means that an assertion failed in the machine: its state is not to be trusted.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The library's handle on a [`Replica`].
+pub struct Store {
+    replica: Arc<Replica>,
+    snapshots: Arc<Snapshots>,
+    applied: Option<LogId>,
+    members: StoredMembership,
+    maps: watch::Sender<Arc<ShardMap>>,
+}
+
+impl Store {
+    /// Restores the group's replica from its last snapshot, or starts it empty.
+    pub fn open(
+        group: GroupId,
+        snapshots: Arc<Snapshots>,
+        maps: watch::Sender<Arc<ShardMap>>,
+    ) -> io::Result<(Store, Arc<Replica>)> {
+        let empty = match group == wardlock_placement::PLACEMENT {
+            true => Core::Placement(Box::default()),
+            false => Core::Shard(Box::new(Machine::new())),
+        };
+        let replica = Replica::new(group, empty);
+        let mut store =
+            Store { replica: Arc::clone(&replica), snapshots, applied: None, members: StoredMembership::default(), maps };
+        if let Some((meta, data)) = store.snapshots.load(group).map_err(io::Error::other)? {
+            store.adopt(&snapshot_from_wire(meta).map_err(io::Error::other)?, &data)?;
+        }
+        Ok((store, replica))
+    }
+
+    fn adopt(&mut self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
+        let restored = match &*lock(&self.replica.core) {
+            Core::Shard(_) => Machine::restore(data).map(|machine| Core::Shard(Box::new(machine))).map_err(io::Error::other),
+            Core::Placement(_) => {
+                Placement::restore(data).map(|placement| Core::Placement(Box::new(placement))).map_err(io::Error::other)
+            }
+        }?;
+        *lock(&self.replica.core) = restored;
+        self.members = meta.last_membership.clone();
+        self.advance(meta.last_log_id);
+        self.publish();
+        Ok(())
+    }
+
+    fn advance(&mut self, to: Option<LogId>) {
+        self.applied = to;
+        if let Some(log_id) = to {
+            self.replica.applied_index.store(log_id.index, Ordering::SeqCst);
+            self.replica.applied_term.store(*log_id.leader_id, Ordering::SeqCst);
+        }
+    }
+
+    fn publish(&self) {
+        if let Some(map) = self.replica.map() {
+            self.maps.send_if_modified(|known| {
+                let newer = map.version > known.version;
+                if newer {
+                    *known = map;
+                }
+                newer
+            });
+        }
+    }
+
+    fn apply_one(&mut self, log_id: LogId, proposal: &Proposal) -> io::Result<Applied> {
+        let mut core = lock(&self.replica.core);
+        match &mut *core {
+            Core::Shard(machine) => {
+                let batch: Batch = decode(&proposal.0, "a batch", log_id)?;
+                let mut outcomes = Vec::with_capacity(batch.commands.len());
+                let mut effects = Effects::default();
+                machine.apply(Term(*log_id.leader_id), batch, &mut outcomes, &mut effects);
+                drop(core);
+                if self.replica.leading.load(Ordering::SeqCst) {
+                    append(&mut lock(&self.replica.effects), effects);
+                }
+                Ok(Applied::Outcomes(outcomes))
+            }
+            Core::Placement(placement) => {
+                let verdict = match Change::decode(&proposal.0) {
+                    Ok(change) => placement.apply(change).map_err(|refused| refused.to_string()),
+                    Err(malformed) => Err(malformed.to_string()),
+                };
+                drop(core);
+                if verdict.is_ok() {
+                    self.publish();
+                }
+                Ok(Applied::Placement(verdict))
+            }
+        }
+    }
+}
+
+/// A committed entry that does not decode was written by other software, or the log is damaged in a way
+/// that its checksum did not see: the replica stops.
+fn decode<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8], what: &str, log_id: LogId) -> io::Result<T> {
+    postcard::from_bytes(bytes)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("entry {log_id} is not {what}: {error}")))
+}
+
+fn append(all: &mut Effects, more: Effects) {
+    all.settled.extend(more.settled);
+    all.changed.extend(more.changed);
+    all.lost.extend(more.lost);
+    all.opened.extend(more.opened);
+    all.closing.extend(more.closing);
+    all.ended.extend(more.ended);
+}
+
+impl RaftStateMachine<Types> for Store {
+    type SnapshotData = Bytes;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.applied, self.members.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
+    {
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let answer = match &entry.payload {
+                EntryPayload::Blank => Applied::Nothing,
+                EntryPayload::Normal(proposal) => self.apply_one(entry.log_id, proposal)?,
+                EntryPayload::Membership(members) => {
+                    self.members = StoredMembership::new(Some(entry.log_id), members.clone());
+                    Applied::Nothing
+                }
+            };
+            self.advance(Some(entry.log_id));
+            if let Some(responder) = responder {
+                responder.send(answer);
+            }
+        }
+        self.replica.applied.notify_one();
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.members.clone() };
+        let data = match &*lock(&self.replica.core) {
+            Core::Shard(machine) => machine.snapshot(),
+            Core::Placement(placement) => placement.snapshot(),
+        };
+        Builder { group: self.replica.group, snapshots: self.snapshots.clone(), meta, data: Bytes::from(data) }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: Bytes) -> io::Result<()> {
+        self.adopt(meta, &data)?;
+        save(self.snapshots.clone(), self.replica.group, meta, data).await?;
+        self.replica.applied.notify_one();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> io::Result<Option<openraft::alias::SnapshotOf<Types, Bytes>>> {
+        let Some((meta, data)) = self.snapshots.load(self.replica.group).map_err(io::Error::other)? else {
+            return Ok(None);
+        };
+        let meta = snapshot_from_wire(meta).map_err(io::Error::other)?;
+        Ok(Some(Snapshot { meta, snapshot: Bytes::from(data) }))
+    }
+}
+
+/// A snapshot being written: the state was taken when this was made, the disk is written when it is built.
+pub struct Builder {
+    group: GroupId,
+    snapshots: Arc<Snapshots>,
+    meta: SnapshotMeta,
+    data: Bytes,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = Bytes;
+
+    async fn build_snapshot(&mut self) -> io::Result<openraft::alias::SnapshotOf<Types, Bytes>> {
+        save(self.snapshots.clone(), self.group, &self.meta, self.data.clone()).await?;
+        Ok(Snapshot { meta: self.meta.clone(), snapshot: self.data.clone() })
+    }
+}
+
+/// Saves off the runtime: the sync of a snapshot must not hold heartbeats up.
+async fn save(snapshots: Arc<Snapshots>, group: GroupId, meta: &SnapshotMeta, data: Bytes) -> io::Result<()> {
+    let meta = snapshot_to_wire(meta);
+    tokio::task::spawn_blocking(move || snapshots.save(group, &meta, &data))
+        .await
+        .map_err(io::Error::other)?
+        .map_err(io::Error::other)
+}
