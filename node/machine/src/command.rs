@@ -345,7 +345,7 @@ pub enum Outcome {
     Held(Blocked),
     /// The wait ended without a grant.
     WaitTimeout(Blocked),
-    /// The waiter was taken out of the queue by its client.
+    /// The request was taken back by its client, or another request of the same session took its place.
     Cancelled,
     /// Other holders or waiters use this semaphore with another number of permits, or this lock in a
     /// mode that is no semaphore's.
@@ -357,11 +357,13 @@ pub enum Outcome {
     Released,
     /// The lease was extended.
     Renewed(Grant),
-    /// The grant is no longer there: it ran out, was broken, or its session ended. Nothing changed.
+    /// The grant is no longer there: it ran out, was broken, or its session ended. Nothing changed. A
+    /// retried acquire or renewal is answered so too, where what it was once granted has gone meanwhile,
+    /// by release too: nobody is told that it holds what it does not.
     Expired,
     /// The lock id does not belong to this lock: a different name, or no grant of this shard's.
     Foreign,
-    /// The holders that were thrown out; empty where the lock was free.
+    /// The holders that were thrown out, at most a page of them; empty where the lock was free.
     Broken(Vec<Grant>),
     /// The session is open.
     Opened {

@@ -116,7 +116,7 @@ impl Ledger {
             token,
             ask,
             waited: waited.unwrap_or_default(),
-            queued: waited.is_some(),
+            unfetched: waited.is_some(),
             acquired: cx.wall,
             from: self.counters.now,
             from_wall: cx.wall,
@@ -223,12 +223,17 @@ impl Ledger {
             self.open(key, lock);
         }
         while let Some(first) = lock.queue.front() {
+            let (session, request, place) = (first.ask.session, first.ask.request, first.place);
+            // Between two pages of its end, a session is not given what it would lose at once.
+            if self.seat(session).dropping {
+                self.leave(key, lock, place);
+                settle(session, request, key, Outcome::Ended, cx);
+                continue;
+            }
             if lock.closed.is_some() || !lock.fits(first.ask.mode) || !self.can_grant() {
                 return;
             }
-            let place = first.place;
             let waiter = self.leave(key, lock, place);
-            let (session, request) = (waiter.ask.session, waiter.ask.request);
             let waited = self.counters.now.since(waiter.since);
             let grant = self.grant(key, lock, waiter.ask, Some(waited), cx);
             settle(session, request, key, Outcome::Granted(grant), cx);

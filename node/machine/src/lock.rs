@@ -56,8 +56,8 @@ pub(crate) struct Held {
     pub(crate) token: Token,
     pub(crate) ask: Ask,
     pub(crate) waited: Millis,
-    /// It came out of the queue, so its client may not know of it yet.
-    pub(crate) queued: bool,
+    /// It came out of the queue and was not renewed: its client may not know of it.
+    pub(crate) unfetched: bool,
     pub(crate) acquired: WallMs,
     /// From when the lease counts: the grant or the last renewal.
     pub(crate) from: Stamp,
@@ -174,8 +174,13 @@ impl Lock {
         self.index(token).map(|index| self.holders[index].as_mut())
     }
 
+    /// The last holder's token.
+    pub(crate) fn last_token(&self) -> Option<Token> {
+        self.holders.last().map(|held| held.token)
+    }
+
     pub(crate) fn add(&mut self, held: Held) {
-        let last = self.holders.last().map_or(Token(0), |last| last.token);
+        let last = self.last_token().unwrap_or_default();
         assert!(held.token > last, "invariant 2: token {} does not exceed {last}", held.token);
         assert!(self.fits(held.ask.mode), "invariant 1: a grant that does not fit beside the holders");
         if self.holders.is_empty() {

@@ -382,7 +382,6 @@ proptest! {
                 }
                 let mut again = machine.clone();
                 let (second, effects) = apply(&mut again, at, vec![command.clone()]);
-                // An answer kept by a floor that rose meanwhile is too old to be told, not to be run.
                 prop_assert_eq!(&second, &first, "{:?}", command);
                 prop_assert_eq!(effects, Effects::default(), "{:?}", command);
                 prop_assert!(again == machine, "{command:?} changed something when repeated");

@@ -6,6 +6,7 @@ use crate::{
     fields,
     ids::*,
     ledger::settle,
+    limits,
     machine::Machine,
     seat::{Recall, Stored},
 };
@@ -95,6 +96,8 @@ impl Machine {
                 held.ask.lease = lease.or(held.ask.lease);
                 held.from = self.ledger.counters.now;
                 held.from_wall = cx.wall;
+                // Who renews knows the lock id: the grant was fetched.
+                held.unfetched = false;
                 if let Some(deadline) = held.deadline() {
                     self.ledger.deadlines.add_lease(deadline, token);
                 }
@@ -108,16 +111,15 @@ impl Machine {
     }
 
     /// Throws every holder out and opens the lock, out of a lock-delay too: the operator's word is that
-    /// it may be had.
+    /// it may be had. Of very many holders the answer names a page.
     pub(crate) fn break_open(&mut self, key: Key, reason: String, cx: &mut Cx<'_>) -> Outcome {
         if !fields::label(&reason) {
             return Outcome::Limit(Limit::Field);
         }
         let broken = self.with_lock(&key, |ledger, lock| {
-            let grants: Vec<Grant> = lock.holders().map(|held| ledger.show(held)).collect();
-            // From the last to the first: each leaves from the end.
-            for grant in grants.iter().rev() {
-                ledger.end(&key, lock, grant.lock_id.token, EndReason::Broken, cx);
+            let grants: Vec<Grant> = lock.holders().take(limits::PAGE).map(|held| ledger.show(held)).collect();
+            while let Some(token) = lock.last_token() {
+                ledger.end(&key, lock, token, EndReason::Broken, cx);
             }
             ledger.open(&key, lock);
             ledger.advance(&key, lock, cx);
@@ -139,7 +141,7 @@ impl Machine {
                 let place = waiter.place;
                 ledger.leave(&key, lock, place);
                 settle(session, request, &key, Outcome::Cancelled, cx);
-            } else if let Some(held) = held.filter(|held| held.queued && held.ask.request.is_same(&request)) {
+            } else if let Some(held) = held.filter(|held| held.unfetched && held.ask.request.is_same(&request)) {
                 let token = held.token;
                 ledger.end(&key, lock, token, EndReason::Unfetched, cx);
             } else {

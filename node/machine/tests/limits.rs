@@ -1,0 +1,251 @@
+//! Bounds: what happens at them, and that work comes in pages.
+
+use wardlock_machine::*;
+
+struct Shard {
+    machine: Machine,
+    effects: Effects,
+    now: u64,
+}
+
+impl Shard {
+    fn new() -> Shard {
+        let mut shard = Shard { machine: Machine::new(), effects: Effects::default(), now: 0 };
+        shard.range(1, 1);
+        shard
+    }
+
+    fn range(&mut self, epoch: u64, incarnation: u16) {
+        self.one(Command::SetRange {
+            first: 0,
+            last: u64::MAX,
+            epoch: RangeEpoch(epoch),
+            incarnation: Incarnation(incarnation),
+        });
+    }
+
+    fn all(&mut self, commands: Vec<Command>) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        self.effects = Effects::default();
+        let batch = Batch { at: Stamp(self.now), wall: WallMs(self.now), epoch: self.machine.epoch(), commands };
+        self.machine.apply(Term(1), batch, &mut outcomes, &mut self.effects);
+        outcomes
+    }
+
+    fn one(&mut self, command: Command) -> Outcome {
+        self.all(vec![command]).remove(0)
+    }
+
+    fn join(&mut self, session: SessionId) {
+        let Outcome::Pending { nonce } = self.one(Command::Pend { session }) else { panic!("no attempt") };
+        assert_eq!(self.one(Command::Confirm { session, nonce, holder: holder() }), Outcome::Done);
+    }
+}
+
+fn holder() -> Holder {
+    Holder { client_id: "c".into(), ttl: Millis(10_000), metadata: Metadata::new() }
+}
+
+fn session(number: u64) -> SessionId {
+    SessionId::new(Incarnation(1), number.into())
+}
+
+fn lock(number: u64) -> Key {
+    Key::lock(Name::new(&format!("n{number:06}")).unwrap())
+}
+
+fn acquire(session: SessionId, seq: u64, key: Key) -> Acquire {
+    Acquire {
+        session,
+        request: RequestId::Native { seq, low: 0 },
+        key,
+        mode: Mode::Exclusive,
+        lease: None,
+        wait: Millis(0),
+        priority: 0,
+        lock_delay: Millis(0),
+        metadata: Metadata::new(),
+        value: None,
+    }
+}
+
+const S1: SessionId = SessionId(1 << 112 | 1);
+const S2: SessionId = SessionId(1 << 112 | 2);
+
+#[test]
+fn a_tick_ends_a_page_and_says_that_there_is_more() {
+    let mut shard = Shard::new();
+    shard.join(S1);
+    let leased = |n| Command::Acquire(Acquire { lease: Some(Millis(1_000)), ..acquire(S1, n, lock(n)) });
+    shard.all((0..1_500).map(leased).collect());
+    shard.now = 1_000;
+    shard.one(Command::Tick);
+    assert_eq!(shard.effects.lost.len(), limits::PAGE);
+    assert!(shard.machine.next_deadline().is_some_and(|at| at <= shard.machine.now()));
+    shard.one(Command::Tick);
+    assert_eq!(shard.effects.lost.len(), 500);
+    assert_eq!(shard.machine.next_deadline(), None);
+}
+
+#[test]
+fn a_session_is_dropped_by_the_page_and_gets_nothing_new_meanwhile() {
+    let mut shard = Shard::new();
+    shard.join(S1);
+    shard.join(S2);
+    shard.all((0..1_500).map(|n| Command::Acquire(acquire(S1, n, lock(n)))).collect());
+    let reason = EndReason::SessionClosed;
+    assert_eq!(shard.one(Command::Drop { session: S1, reason }), Outcome::Dropped { more: true });
+    assert_eq!(shard.machine.attachment(S1), Attachment::None);
+    assert_eq!(shard.one(Command::Acquire(acquire(S1, 9_000, lock(0)))), Outcome::NotAttached);
+    assert_eq!(shard.one(Command::Pend { session: S1 }), Outcome::Ended);
+    assert_eq!(shard.one(Command::Drop { session: S1, reason }), Outcome::Dropped { more: false });
+    assert_eq!(shard.machine.counts().exclusive, 0);
+    assert!(matches!(shard.one(Command::Pend { session: S1 }), Outcome::Pending { .. }));
+}
+
+#[test]
+fn a_session_that_is_half_dropped_is_not_granted_what_it_waited_for() {
+    let mut shard = Shard::new();
+    shard.join(S1);
+    shard.join(S2);
+    shard.all((0..1_500).map(|n| Command::Acquire(acquire(S1, n, lock(n)))).collect());
+    let waits = |n| Command::Acquire(Acquire { wait: Millis(60_000), ..acquire(S2, n, lock(n)) });
+    shard.all((0..1_500).map(waits).collect());
+    let reason = EndReason::SessionExpired;
+    assert_eq!(shard.one(Command::Drop { session: S2, reason }), Outcome::Dropped { more: true });
+    let outcome = shard.one(Command::Break { key: lock(1_499), reason: String::new() });
+    assert!(matches!(&outcome, Outcome::Broken(grants) if grants.len() == 1), "{outcome:?}");
+    let settled: Vec<&Outcome> = shard.effects.settled.iter().map(|settled| &settled.outcome).collect();
+    assert_eq!(settled, [&Outcome::Ended]);
+    assert_eq!(shard.one(Command::Drop { session: S2, reason }), Outcome::Dropped { more: false });
+    assert_eq!(shard.machine.counts().waiters, 0);
+}
+
+#[test]
+fn a_session_holds_and_waits_for_so_many_and_no_more() {
+    let mut shard = Shard::new();
+    shard.join(S1);
+    let most = limits::GRANTS_PER_SESSION as u64;
+    shard.all((0..most).map(|n| Command::Acquire(acquire(S1, n, lock(n)))).collect());
+    let over = Outcome::Limit(Limit::GrantsPerSession);
+    assert_eq!(shard.one(Command::Acquire(acquire(S1, most, lock(most)))), over);
+    let release = Command::Release {
+        request: RequestId::Native { seq: most + 1, low: 0 },
+        key: lock(7),
+        lock_id: LockId { session: S1, token: Token(8) },
+    };
+    assert_eq!(shard.one(release), Outcome::Released);
+    // The refusal was not kept: the same request may be tried again.
+    assert!(matches!(shard.one(Command::Acquire(acquire(S1, most, lock(most)))), Outcome::Granted(_)));
+}
+
+#[test]
+fn native_answers_are_bounded_and_what_is_forgotten_is_never_run_again() {
+    let mut shard = Shard::new();
+    shard.join(S1);
+    let most = limits::ANSWERS_PER_SESSION as u64;
+    shard.all((0..=most).map(|n| Command::Acquire(acquire(S1, n, lock(n)))).collect());
+    shard.one(Command::Break { key: lock(0), reason: String::new() });
+    assert_eq!(shard.one(Command::Acquire(acquire(S1, 0, lock(0)))), Outcome::TooOld);
+    assert!(matches!(shard.one(Command::Acquire(acquire(S1, 1, lock(1)))), Outcome::Granted(_)));
+}
+
+#[test]
+fn keyed_answers_are_bounded_and_the_oldest_goes_first() {
+    let mut shard = Shard::new();
+    shard.join(S1);
+    shard.join(S2);
+    let keyed = |key| Acquire { request: RequestId::Keyed { key }, ..acquire(S1, 0, lock(0)) };
+    shard.one(Command::Acquire(acquire(S2, 0, lock(0))));
+    for key in 0..=limits::KEYS_PER_SESSION as u128 {
+        assert!(matches!(shard.one(Command::Acquire(keyed(key))), Outcome::Held(_)));
+    }
+    shard.one(Command::Break { key: lock(0), reason: String::new() });
+    assert!(matches!(shard.one(Command::Acquire(keyed(1))), Outcome::Held(_)), "this answer is kept");
+    assert!(matches!(shard.one(Command::Acquire(keyed(0))), Outcome::Granted(_)), "this one went");
+}
+
+#[test]
+fn released_lock_ids_are_remembered_and_then_expired() {
+    let mut shard = Shard::new();
+    shard.join(S1);
+    let release = |seq, token| Command::Release {
+        request: RequestId::Native { seq, low: 1_000 },
+        key: lock(0),
+        lock_id: LockId { session: S1, token: Token(token) },
+    };
+    let most = limits::RELEASED_PER_SESSION as u64;
+    for n in 1..=most + 1 {
+        shard.one(Command::Acquire(acquire(S1, 1_000 + 2 * n, lock(0))));
+        assert_eq!(shard.one(release(1_001 + 2 * n, n)), Outcome::Released);
+    }
+    assert_eq!(shard.one(release(5_000, 2)), Outcome::Released);
+    assert_eq!(shard.one(release(5_001, 1)), Outcome::Expired);
+}
+
+#[test]
+fn tokens_end_below_what_json_carries() {
+    let mut shard = Shard::new();
+    shard.join(S1);
+    shard.range(2, u16::MAX);
+    let wait = Acquire { wait: Millis(5), ..acquire(S1, 1, lock(0)) };
+    assert_eq!(shard.one(Command::Acquire(wait)), Outcome::Limit(Limit::Tokens));
+    assert_eq!(Machine::restore(&shard.machine.snapshot()), Ok(shard.machine));
+}
+
+#[test]
+fn ended_sessions_are_remembered_up_to_a_number() {
+    let mut shard = Shard::new();
+    let most = limits::ENDED_SESSIONS as u64;
+    for number in 0..=most {
+        shard.all(vec![
+            Command::OpenSession { session: session(number), holder: holder() },
+            Command::CloseSession { session: session(number) },
+        ]);
+    }
+    assert!(!shard.machine.is_ended(session(0)));
+    assert!(shard.machine.is_ended(session(1)));
+    assert!(shard.machine.is_ended(session(most)));
+    assert_eq!(shard.machine.counts().sessions, 0);
+}
+
+#[test]
+fn the_outbox_and_the_checkpoints_are_there_for_a_new_leader() {
+    let mut shard = Shard::new();
+    let open = |session| Command::OpenSession { session, holder: holder() };
+    shard.all(vec![open(S1), open(S2), Command::Attach { session: S1, shard: ShardId(3) }]);
+    shard.one(Command::Checkpoint { sessions: vec![(S2, Some(Millis(4_000))), (session(9), None)] });
+    assert_eq!(shard.machine.session_ttl(S2), Some((Millis(10_000), Some(Millis(4_000)))));
+    shard.one(Command::ExpireSessions { sessions: vec![S1], term: Term(1) });
+    let outbox: Vec<_> = shard.machine.closing().collect();
+    assert_eq!(outbox, [(S1, EndReason::SessionExpired, vec![ShardId(3)])]);
+    assert_eq!(shard.machine.closing_shards(S1), Some((EndReason::SessionExpired, vec![ShardId(3)])));
+    assert_eq!(shard.machine.closing_shards(S2), None);
+    assert_eq!(shard.machine.session_ttl(S1), None);
+    assert_eq!(shard.machine.open_sessions().map(|open| open.0).collect::<Vec<_>>(), [S2]);
+}
+
+#[test]
+fn a_snapshot_keeps_its_form() {
+    let mut shard = Shard::new();
+    shard.join(S1);
+    shard.join(S2);
+    shard.one(Command::OpenSession { session: S1, holder: holder() });
+    shard.one(Command::Acquire(Acquire { lease: Some(Millis(1_000)), ..acquire(S1, 1, lock(1)) }));
+    shard.one(Command::Acquire(Acquire { wait: Millis(1_000), ..acquire(S2, 1, lock(1)) }));
+    let bytes = shard.machine.snapshot();
+    assert_eq!(bytes[0], 1, "the version comes first");
+    assert_eq!(
+        shard.machine.hash(),
+        10_277_144_841_736_640_618,
+        "the form changed: raise the version, and read the old one"
+    );
+
+    let mut newer = bytes.clone();
+    newer[0] = 2;
+    assert_eq!(Machine::restore(&newer), Err(RestoreError::Version(2)));
+    let mut longer = bytes;
+    longer.push(0);
+    assert_eq!(Machine::restore(&longer), Err(RestoreError::Trailing(1)));
+    assert!(Machine::restore(&[]).is_err());
+}
