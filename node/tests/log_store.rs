@@ -15,10 +15,14 @@ use openraft::{
 };
 use redb::{Database, ReadableTable, TableDefinition};
 use wardlock::{
-    disk::log::{OpenError, Options, SharedLog},
+    disk::{
+        log::{OpenError, Options, SharedLog},
+        snapshots::{SnapshotError, Snapshots},
+    },
     raft::types::Types,
 };
 use wardlock_placement::GroupId;
+use wardlock_wire::raft::{LogPos, Members, SnapshotMeta};
 
 const A: GroupId = GroupId(1);
 const B: GroupId = GroupId(2);
@@ -275,6 +279,40 @@ fn a_disk_error_is_fatal_and_confirms_nothing() {
         let told = told.lock().unwrap();
         assert_eq!(told.len(), 1);
         assert!(told[0].contains("the disk is broken"), "{told:?}");
+    });
+}
+
+#[test]
+fn nobody_waits_for_a_writer_that_is_gone() {
+    paused(async {
+        let (log, writer) = open(&MemDisk::default(), small()).unwrap();
+        let mut a = log.group(A);
+        let (done, durable) = Types::oneshot();
+        a.append(vec![entry(1, 0, 1)], IOFlushed::signal(done)).await.unwrap();
+        drop(writer);
+        assert!(durable.await.unwrap().is_err());
+        assert!(a.save_vote(&vote(1)).await.is_err());
+    });
+}
+
+#[test]
+fn a_snapshot_must_cover_what_was_purged() {
+    paused(async {
+        let log = start(&MemDisk::default(), small());
+        let snapshots = Snapshots::open(MemDisk::default(), 1 << 20).unwrap();
+        let save = |index| {
+            let last = Some(LogPos { term: 1, index });
+            snapshots.save(A, &SnapshotMeta { last, members_at: None, members: Members::default() }, b"state").unwrap();
+        };
+        let mut a = log.group(A);
+        append(&mut a, (0..10).map(|index| entry(1, index, 1)).collect()).await.unwrap();
+        snapshots.check_cover(&log).unwrap();
+        a.purge(id(1, 5)).await.unwrap();
+        assert!(matches!(snapshots.check_cover(&log), Err(SnapshotError::TooOld { purged: 5, found: None, .. })));
+        save(4);
+        assert!(matches!(snapshots.check_cover(&log), Err(SnapshotError::TooOld { found: Some(4), .. })));
+        save(5);
+        snapshots.check_cover(&log).unwrap();
     });
 }
 
