@@ -87,7 +87,7 @@ impl RaftLogReader<Types> for GroupLog {
         Ok(self.vote())
     }
 
-    /// At most [`READ_BYTES`], at least one entry. A range whose start is purged or not there yet
+    /// At most 1 MiB, at least one entry. A range whose start is purged or not there yet
     /// answers nothing, which the caller takes for a heartbeat.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
         Ok(locked(&self.group.state).read_some(start, end, READ_BYTES))
