@@ -165,7 +165,7 @@ impl SharedLog {
         GroupLog { handle: Arc::clone(&self.0), group: Arc::clone(group) }
     }
 
-    /// The groups that the log knows, in order.
+    /// The groups that were found on the disk or asked for since, in order.
     pub fn groups(&self) -> Vec<GroupId> {
         locked(&self.0.groups).keys().copied().collect()
     }

@@ -20,7 +20,10 @@ use wardlock_placement::GroupId;
 use wardlock_wire::raft::SnapshotMeta;
 
 pub use super::log::Fault;
-use super::log::row::{checksum, unseal};
+use super::log::{
+    SharedLog,
+    row::{checksum, unseal},
+};
 
 /// The snapshots' file in the data directory.
 pub const FILE: &str = "snapshots.redb";
@@ -47,6 +50,16 @@ pub enum SnapshotError {
         part: String,
         /// What is wrong with it.
         fault: Fault,
+    },
+    /// The log was purged further than the snapshot reaches: what lies between is gone.
+    #[error("the log of group {group} was purged up to entry {purged}, but its snapshot in {FILE} ends at {found:?}")]
+    TooOld {
+        /// Whose snapshot it is.
+        group: GroupId,
+        /// The log's purge point.
+        purged: u64,
+        /// The last entry in the snapshot; none if there is no snapshot.
+        found: Option<u64>,
     },
 }
 
@@ -154,6 +167,19 @@ impl Snapshots {
     pub fn groups(&self) -> Result<Vec<GroupId>, SnapshotError> {
         let metas = self.db.begin_read()?.open_table(METAS)?;
         metas.iter()?.map(|item| Ok(GroupId(item?.0.value()))).collect()
+    }
+
+    /// Checks that every group's snapshot covers what its log has purged. To be called at the start: a
+    /// group that fails has lost state, and its node must not serve.
+    pub fn check_cover(&self, log: &SharedLog) -> Result<(), SnapshotError> {
+        for group in log.groups() {
+            let Some(purged) = log.group(group).purged() else { continue };
+            let found = self.load_meta(group)?.and_then(|meta| meta.last).map(|last| last.index);
+            if found.is_none_or(|found| found < purged.index) {
+                return Err(SnapshotError::TooOld { group, purged: purged.index, found });
+            }
+        }
+        Ok(())
     }
 
     /// Forgets the group's snapshot; it is off the disk when this returns.

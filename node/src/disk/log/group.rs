@@ -51,11 +51,19 @@ impl GroupLog {
         locked(&self.group.state).vote
     }
 
+    /// Everything up to here is gone; the group's snapshot must cover it.
+    pub fn purged(&self) -> Option<LogId> {
+        locked(&self.group.state).purged
+    }
+
     /// Queues an operation and changes the memory with it, or neither.
     fn change(&self, space: u32, op: Op, change: impl FnOnce(&mut State)) -> io::Result<()> {
         let mut state = locked(&self.group.state);
         if state.removed {
             return Err(removed());
+        }
+        if let Op::Append { entries, .. } = &op {
+            state.check_append(entries)?;
         }
         self.handle.queue.push(Queued { group: Arc::clone(&self.group), op, space })?;
         let before = state.bytes();
@@ -79,7 +87,7 @@ impl RaftLogReader<Types> for GroupLog {
         Ok(self.vote())
     }
 
-    /// At most [`READ_BYTES`], at least one entry. A range whose start is purged or not there yet
+    /// At most 1 MiB, at least one entry. A range whose start is purged or not there yet
     /// answers nothing, which the caller takes for a heartbeat.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
         Ok(locked(&self.group.state).read_some(start, end, READ_BYTES))

@@ -83,6 +83,7 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(capacity: u32) -> Queue {
+        let capacity = capacity.max(1);
         Queue {
             inner: Mutex::default(),
             work: Notify::new(),

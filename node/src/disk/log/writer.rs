@@ -264,26 +264,39 @@ impl LogWriter {
     }
 
     /// The disk failed: the reason first, then a refusal for all who wait.
-    fn fail(self, mut batch: Vec<Queued>, error: &WriteError) {
+    fn fail(&self, batch: Vec<Queued>, error: &WriteError) {
         let why = format!("the log cannot be written: {error}");
         self.queue.close();
         (self.on_fatal)(&why);
-        self.queue.drain_now(&mut batch);
-        for queued in batch {
-            let failed = Err(io::Error::other(why.clone()));
-            match queued.op {
-                Op::Append { done, .. } => done.io_completed(failed),
-                Op::Vote { done, .. } | Op::Remove { done } => {
-                    let _ = done.send(failed);
-                }
-                Op::Truncate { .. } | Op::Purge { .. } | Op::Committed => {}
-            }
-        }
+        refuse(batch, &why);
     }
 
     fn count_rows(&self) {
         self.counters.rows.store(self.layout.row_count() as u64, Relaxed);
         self.counters.row_bytes.store(self.layout.disk_bytes(), Relaxed);
+    }
+}
+
+impl Drop for LogWriter {
+    /// Nobody waits for a writer that is gone.
+    fn drop(&mut self) {
+        self.queue.close();
+        let mut left = Vec::new();
+        self.queue.drain_now(&mut left);
+        refuse(left, "the log's writer has ended");
+    }
+}
+
+fn refuse(batch: Vec<Queued>, why: &str) {
+    for queued in batch {
+        let failed = Err(io::Error::other(why.to_owned()));
+        match queued.op {
+            Op::Append { done, .. } => done.io_completed(failed),
+            Op::Vote { done, .. } | Op::Remove { done } => {
+                let _ = done.send(failed);
+            }
+            Op::Truncate { .. } | Op::Purge { .. } | Op::Committed => {}
+        }
     }
 }
 
