@@ -2,13 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod certs;
 pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod group;
 pub mod host;
 pub mod metrics;
-pub mod raft;
-pub mod certs;
-pub mod config;
 pub mod node;
+pub mod raft;

@@ -118,7 +118,7 @@ struct Shared {
     runtime: Handle,
     table: Table,
     connections: AtomicU64,
-    clients: AtomicUsize,
+    clients: Arc<AtomicUsize>,
     writers: TaskTracker,
     complaints: Rarely,
 }
@@ -188,7 +188,7 @@ impl Endpoint {
             runtime: Handle::current(),
             table: Table::new(node),
             connections: AtomicU64::new(0),
-            clients: AtomicUsize::new(0),
+            clients: Arc::default(),
             writers: TaskTracker::new(),
             complaints: Rarely::new(),
         });

@@ -1,6 +1,9 @@
 //! Accepting, within bounds.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use quinn::Incoming;
 use tokio::sync::Semaphore;
@@ -69,14 +72,14 @@ async fn greet(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), ConnectEr
 }
 
 /// One client's place among those that there may be.
-pub(super) struct Place(Arc<Shared>);
+pub(super) struct Place(Arc<AtomicUsize>);
 
 impl Place {
     fn take(shared: &Arc<Shared>, quic: &quinn::Connection) -> Result<Place, ConnectError> {
         let most = shared.config.clients;
         let more = |taken: usize| (taken < most).then_some(taken + 1);
         match shared.clients.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
-            Ok(_) => Ok(Place(shared.clone())),
+            Ok(_) => Ok(Place(shared.clients.clone())),
             Err(_) => Err(hello::refuse(quic, Unacceptable(Code::Crowded, format!("{most} clients are connected")))),
         }
     }
@@ -84,6 +87,6 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.clients.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
