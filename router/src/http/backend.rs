@@ -5,8 +5,7 @@
 //!
 //! # What an implementation promises
 //! 1. A call ends within its patience, or soon after.
-//! 2. Dropping the future of a waiting acquire withdraws the waiter, after a short grace.
-//! 3. A write is retried only with its own request id; where its fate cannot be known, it says so.
+//! 2. A write is retried only with its own request id; where its fate cannot be known, it says so.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -20,16 +19,22 @@ use wardlock_wire::{KeptAlive, Status};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No leader could be reached in time. Nothing happened.
-    #[error("{why}")]
+    /// Nothing happened: the shard had no leader that could take the call in time.
+    #[error("unavailable: {why}")]
     Unavailable {
         /// When to try again.
         retry_after: Duration,
         /// What stood in the way.
         why: String,
     },
+    /// Nothing happened: no node could be reached at all.
+    #[error("no node answers: {why}")]
+    Unreachable {
+        /// What the last attempt failed with.
+        why: String,
+    },
     /// The write was proposed and its answer is lost.
-    #[error("the write was proposed and its answer is lost")]
+    #[error("the write was proposed, and its answer is lost")]
     OutcomeUnknown,
     /// The disk is nearly full; what makes the state larger waits.
     #[error("the disk of a majority is nearly full")]
@@ -43,15 +48,15 @@ pub enum Error {
     /// The request makes no sense to the cluster.
     #[error("malformed: {0}")]
     Malformed(String),
-    /// Something that should not be.
-    #[error("{0}")]
-    Internal(String),
 }
 
 /// A cluster, as the gateway uses it.
 pub trait Backend: Send + Sync + 'static {
     /// Logs a command on the shard that it belongs to. A queued acquire is answered when it is settled.
     fn write(&self, command: Command, patience: Duration) -> impl Future<Output = Result<Outcome, Error>> + Send;
+
+    /// Takes an acquire out of its queue, or gives back what it got, in the background: its caller has gone.
+    fn withdraw(&self, session: SessionId, request: RequestId, key: Key);
 
     /// Reads linearizably. A page of sessions is merged over all shards, by id, cut to its limit.
     fn read(&self, query: Query, patience: Duration) -> impl Future<Output = Result<Answer, Error>> + Send;
