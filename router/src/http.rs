@@ -7,7 +7,8 @@
 //! 1. A refused or malformed request changes nothing: the whole of it is checked before the cluster is asked.
 //! 2. What cannot be known is not claimed: a write whose answer is lost is a 504 with `outcome: unknown`.
 //! 3. Nothing is allocated for a caller beyond the bounds of [`input`] and [`server::ServerConfig`].
-//! 4. Dropping a request's future gives up its wait, and nothing else.
+//! 4. A caller that hangs up leaves no waiter and no grant behind, unless it sent an `Idempotency-Key` and so
+//!    may come back for them.
 //!
 //! # Rooms
 //! [`path`] says which call is meant; [`input`] and `call` what is asked; `locks`, `sessions`, `elections`,

@@ -5,8 +5,7 @@
 //!
 //! # What an implementation promises
 //! 1. A call ends within its patience, or soon after.
-//! 2. Dropping the future of a waiting acquire withdraws the waiter, after a short grace.
-//! 3. A write is retried only with its own request id; where its fate cannot be known, it says so.
+//! 2. A write is retried only with its own request id; where its fate cannot be known, it says so.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -23,6 +22,9 @@ pub use crate::Error;
 pub trait Backend: Send + Sync + 'static {
     /// Logs a command on the shard that it belongs to. A queued acquire is answered when it is settled.
     fn write(&self, command: Command, patience: Duration) -> impl Future<Output = Result<Outcome, Error>> + Send;
+
+    /// Takes an acquire out of its queue, or gives back what it got, in the background: its caller has gone.
+    fn withdraw(&self, session: SessionId, request: RequestId, key: Key);
 
     /// Reads linearizably. A page of sessions is merged over all shards, by id, cut to its limit.
     fn read(&self, query: Query, patience: Duration) -> impl Future<Output = Result<Answer, Error>> + Send;

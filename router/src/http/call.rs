@@ -70,6 +70,11 @@ impl<'a> Call<'a> {
         Some(hasher.finish128().as_u128())
     }
 
+    /// Whether the caller may come back for its answer.
+    pub(super) fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// The query's parameters.
     pub(super) fn params(&self) -> Result<Params, Problem> {
         let pairs = path::pairs(self.query.unwrap_or_default()).collect::<Result<Vec<_>, _>>();

@@ -25,7 +25,7 @@ impl<B: Backend> Gateway<B> {
         let priority = locks::priority(&mut call)?;
         let metadata = call.fields.metadata()?;
         let request = self.request(&call, "elect", session, &name);
-        call.fields.finish()?;
+        std::mem::take(&mut call.fields).finish()?;
         let patience = call.patience + Duration::from_millis(wait.0);
         let acquire = Acquire {
             session,
@@ -39,7 +39,7 @@ impl<B: Backend> Gateway<B> {
             metadata,
             value: Some(candidate.clone()),
         };
-        match self.backend().write(Command::Acquire(acquire), patience).await? {
+        match self.write_acquire(acquire, &call, patience).await? {
             Outcome::Granted(grant) | Outcome::AlreadyHeld(grant) => Reply::ok(&ElectionView::led(&grant, &candidate)),
             Outcome::Held(by) | Outcome::WaitTimeout(by) => Reply::ok(&ElectionView::lost(&by)),
             other => Err(outcome::refusal(other)),

@@ -9,7 +9,7 @@ use wardlock_machine::{
 
 use super::{
     Gateway,
-    backend::Backend,
+    backend::{Backend, Error},
     call::Call,
     outcome,
     problem::Problem,
@@ -31,10 +31,10 @@ impl<B: Backend> Gateway<B> {
         let metadata = call.fields.metadata()?;
         let request = self.request(&call, "acquire", session, &name);
         let patience = call.patience + Duration::from_millis(wait.0);
-        call.fields.finish()?;
+        std::mem::take(&mut call.fields).finish()?;
         let key = Key::lock(name);
         let acquire = Acquire { session, request, key, mode, lease, wait, priority, lock_delay, metadata, value: None };
-        match self.backend().write(Command::Acquire(acquire), patience).await? {
+        match self.write_acquire(acquire, &call, patience).await? {
             Outcome::Granted(grant) => Reply::ok(&Granted::from(&grant)),
             other => Err(outcome::refusal(other)),
         }
@@ -104,6 +104,27 @@ impl<B: Backend> Gateway<B> {
         Reply::ok(&Locks { locks: objects.iter().map(LockView::from).collect(), next })
     }
 
+    /// Writes an acquire that is not left behind: where its caller hangs up, or must be told that the outcome
+    /// is unknown, it is withdrawn. Not so where the caller gave it a key, which says that a retry may come
+    /// for it, here or at another gateway; the wait then goes on, and the session's end ends it.
+    pub(super) async fn write_acquire(
+        &self,
+        acquire: Acquire,
+        call: &Call<'_>,
+        patience: Duration,
+    ) -> Result<Outcome, Problem> {
+        let mut left_behind = (!call.has_key()).then(|| LeftBehind {
+            backend: self.backend(),
+            of: Some((acquire.session, acquire.request, acquire.key.clone())),
+        });
+        let answer = self.backend().write(Command::Acquire(acquire), patience).await;
+        let settled = !matches!(answer, Ok(Outcome::Queued { .. }) | Err(Error::OutcomeUnknown));
+        if let Some(left_behind) = left_behind.as_mut().filter(|_| settled) {
+            left_behind.of = None;
+        }
+        Ok(answer?)
+    }
+
     /// One lock or election, if there is anything to it.
     pub(super) async fn object(&self, key: Key, patience: Duration) -> Result<Option<Object>, Problem> {
         match self.backend().read(Query::Object { key }, patience).await? {
@@ -117,6 +138,20 @@ impl<B: Backend> Gateway<B> {
         match call.keyed(op, &[&session.0.to_be_bytes(), name.as_str().as_bytes()]) {
             Some(key) => RequestId::Keyed { key },
             None => self.backend().random_request(),
+        }
+    }
+}
+
+/// An acquire that is withdrawn unless it is settled.
+struct LeftBehind<'a, B: Backend> {
+    backend: &'a B,
+    of: Option<(SessionId, RequestId, Key)>,
+}
+
+impl<B: Backend> Drop for LeftBehind<'_, B> {
+    fn drop(&mut self) {
+        if let Some((session, request, key)) = self.of.take() {
+            self.backend.withdraw(session, request, key);
         }
     }
 }

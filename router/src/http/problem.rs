@@ -163,6 +163,10 @@ impl From<backend::Error> for Problem {
             Error::Unavailable { retry_after, .. } => {
                 Problem::unavailable("unavailable", "No leader could be reached in time", detail, retry_after)
             }
+            Error::Unreachable { .. } => {
+                let title = "No node could be reached";
+                Problem::unavailable("unavailable", title, detail, Duration::from_secs(1))
+            }
             Error::DiskFull => {
                 Problem::unavailable("disk-full", "The disk is nearly full", detail, Duration::from_secs(10))
             }
@@ -174,9 +178,6 @@ impl From<backend::Error> for Problem {
                 Problem::new(StatusCode::FORBIDDEN, "not-allowed", "The cluster does not allow this", detail)
             }
             Error::Malformed(_) => Problem::invalid("invalid", detail),
-            Error::Unreachable { .. } => {
-                Problem::unavailable("unavailable", "No node answers", detail, Duration::from_secs(1))
-            }
         }
     }
 }

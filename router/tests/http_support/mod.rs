@@ -16,28 +16,31 @@ use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use tokio::sync::watch;
 use wardlock_machine::*;
-use wardlock_placement::{Epoch, Group, GroupId, HashKey, MapVersion, Node, NodeId, Range, Replica, ReplicaId, ShardMap};
+use wardlock_placement::{
+    Epoch, Group, GroupId, HashKey, MapVersion, Node, NodeId, Range, Replica, ReplicaId, ShardMap,
+};
 use wardlock_router::http::{
     Gateway, GatewayInfo,
     backend::{Backend, Error},
 };
 use wardlock_wire::{GroupStatus, KeptAlive, Status};
 
-pub const SESSION: SessionId = SessionId(0x0001_0000_0000_0000_0000_0000_0000_9f3c);
+pub(crate) const SESSION: SessionId = SessionId(0x0001_0000_0000_0000_0000_0000_0000_9f3c);
 
 #[derive(Clone)]
-pub struct Fake(Arc<State>);
+pub(crate) struct Fake(Arc<State>);
 
-pub struct State {
-    pub outcomes: Mutex<VecDeque<Result<Outcome, Error>>>,
-    pub answers: Mutex<VecDeque<Result<Answer, Error>>>,
-    pub commands: Mutex<Vec<(Command, Duration)>>,
-    pub queries: Mutex<Vec<Query>>,
-    pub views: Mutex<VecDeque<Result<(Answer, Option<WallMs>), Error>>>,
-    pub kept: Mutex<Result<KeptAlive, Error>>,
-    pub fence: Mutex<Result<Vec<bool>, Error>>,
-    pub observed: watch::Sender<(Option<Object>, Revision)>,
-    pub transfers: Mutex<Vec<(GroupId, NodeId)>>,
+pub(crate) struct State {
+    pub(crate) outcomes: Mutex<VecDeque<Result<Outcome, Error>>>,
+    pub(crate) answers: Mutex<VecDeque<Result<Answer, Error>>>,
+    pub(crate) commands: Mutex<Vec<(Command, Duration)>>,
+    pub(crate) queries: Mutex<Vec<Query>>,
+    pub(crate) views: Mutex<VecDeque<Result<(Answer, Option<WallMs>), Error>>>,
+    pub(crate) kept: Mutex<Result<KeptAlive, Error>>,
+    pub(crate) fence: Mutex<Result<Vec<bool>, Error>>,
+    pub(crate) observed: watch::Sender<(Option<Object>, Revision)>,
+    pub(crate) withdrawn: Mutex<Vec<(SessionId, RequestId, Key)>>,
+    pub(crate) transfers: Mutex<Vec<(GroupId, NodeId)>>,
 }
 
 impl std::ops::Deref for Fake {
@@ -48,7 +51,7 @@ impl std::ops::Deref for Fake {
 }
 
 impl Fake {
-    pub fn new() -> Fake {
+    pub(crate) fn new() -> Fake {
         Fake(Arc::new(State {
             outcomes: Mutex::default(),
             answers: Mutex::default(),
@@ -58,30 +61,31 @@ impl Fake {
             kept: Mutex::new(Ok(KeptAlive::Alive)),
             fence: Mutex::new(Ok(vec![true])),
             observed: watch::Sender::new((None, Revision(0))),
+            withdrawn: Mutex::default(),
             transfers: Mutex::default(),
         }))
     }
 
-    pub fn will(&self, outcome: Outcome) -> &Fake {
+    pub(crate) fn will(&self, outcome: Outcome) -> &Fake {
         self.outcomes.lock().unwrap().push_back(Ok(outcome));
         self
     }
 
-    pub fn fails(&self, error: Error) -> &Fake {
+    pub(crate) fn fails(&self, error: Error) -> &Fake {
         self.outcomes.lock().unwrap().push_back(Err(error));
         self
     }
 
-    pub fn answers(&self, answer: Answer) -> &Fake {
+    pub(crate) fn answers(&self, answer: Answer) -> &Fake {
         self.answers.lock().unwrap().push_back(Ok(answer));
         self
     }
 
-    pub fn asked(&self) -> Vec<Command> {
+    pub(crate) fn asked(&self) -> Vec<Command> {
         self.commands.lock().unwrap().iter().map(|(c, _)| c.clone()).collect()
     }
 
-    pub fn gateway(&self) -> Gateway<Fake> {
+    pub(crate) fn gateway(&self) -> Gateway<Fake> {
         let info = GatewayInfo {
             cluster: "test".into(),
             certs_hint: None,
@@ -100,6 +104,10 @@ impl Backend for Fake {
             Some(outcome) => outcome,
             None => pending().await,
         }
+    }
+
+    fn withdraw(&self, session: SessionId, request: RequestId, key: Key) {
+        self.withdrawn.lock().unwrap().push((session, request, key));
     }
 
     async fn read(&self, query: Query, _: Duration) -> Result<Answer, Error> {
@@ -188,15 +196,15 @@ impl Backend for Fake {
     }
 }
 
-pub fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
-pub fn lock_id(token: u64) -> LockId {
+pub(crate) fn lock_id(token: u64) -> LockId {
     LockId { session: SESSION, token: Token(token) }
 }
 
-pub fn grant(token: u64) -> Grant {
+pub(crate) fn grant(token: u64) -> Grant {
     Grant {
         lock_id: lock_id(token),
         holder: "worker-7".into(),
@@ -212,11 +220,11 @@ pub fn grant(token: u64) -> Grant {
     }
 }
 
-pub fn led(token: u64, candidate: &str) -> Grant {
+pub(crate) fn led(token: u64, candidate: &str) -> Grant {
     Grant { value: Some(candidate.into()), expires: None, lease: None, ..grant(token) }
 }
 
-pub fn object(key: Key, grant: Grant, revision: u64) -> Object {
+pub(crate) fn object(key: Key, grant: Grant, revision: u64) -> Object {
     Object {
         key,
         holders: vec![grant],
@@ -228,19 +236,19 @@ pub fn object(key: Key, grant: Grant, revision: u64) -> Object {
     }
 }
 
-pub fn blocked() -> Blocked {
+pub(crate) fn blocked() -> Blocked {
     Blocked { holders: vec![grant(9)], holder_count: 1, waiters: 2, lock_delay_until: None }
 }
 
-pub fn request(method: &str, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+pub(crate) fn request(method: &str, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
     Request::builder().method(method).uri(path).body(Full::new(body.into())).unwrap()
 }
 
-pub async fn send(gateway: &Gateway<Fake>, method: &str, path: &str, body: impl Into<Bytes>) -> (u16, Value) {
+pub(crate) async fn send(gateway: &Gateway<Fake>, method: &str, path: &str, body: impl Into<Bytes>) -> (u16, Value) {
     document(gateway.handle(request(method, path, body)).await).await
 }
 
-pub async fn document(response: Response) -> (u16, Value) {
+pub(crate) async fn document(response: Response) -> (u16, Value) {
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, serde_json::from_slice(&body).unwrap_or_else(|e| panic!("{e}: {body:?}")))
