@@ -192,7 +192,7 @@ impl Client {
     /// Takes a request out of its queue, or gives back what it got, in the background: for callers of
     /// [`Client::write`] whose own caller has gone away while an acquire waits.
     pub fn withdraw(&self, session: SessionId, request: RequestId, key: Key) {
-        self.inner.janitor.leave(Chore { command: Command::Cancel { session, request, key }, open: Vec::new() });
+        self.inner.janitor.leave(Chore::Cancel { session, request, key, open: None });
     }
 
     /// An object once its revision exceeds `since`, or as it is after `wait`; with the revision to ask
