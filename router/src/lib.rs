@@ -6,8 +6,10 @@ pub mod client;
 mod error;
 pub mod link;
 mod routes;
+pub mod tls;
 
 pub use client::{
-    Client, Clock, Dialer, Election, Guard, LeaderWatch, Leadership, Lock, LockError, OpenError, Session, SessionState,
+    Builder, Client, Clock, ConnectError, Dialer, Election, Guard, LeaderWatch, Leadership, Lock, LockError, OpenError,
+    Session, SessionState,
 };
 pub use error::Error;
