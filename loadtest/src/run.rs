@@ -81,7 +81,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     if !(options.warmup.is_finite() && (0.0..=3_600.0).contains(&options.warmup)) {
         bail!("--warmup must be between 0 and 3600 seconds");
     }
-    let client = Client::builder().server(&options.server, options.certs.as_deref()).await?.connect().await?;
+    let client = Client::at(&options.server, options.certs.as_deref()).await?;
     let sessions = open_sessions(&client, options.sessions.unwrap_or(options.clients) as usize).await?;
     let shared = Arc::new(Shared {
         client,

@@ -62,8 +62,8 @@ pub fn layer(file: Option<&Path>, flags: &Fields) -> Result<Fields, Error> {
     let mut layers = Figment::from(Serialized::defaults(Fields::defaults()));
     if let Some(path) = file {
         // Read here: a missing file would otherwise be an empty layer.
-        let text = std::fs::read_to_string(path)
-            .map_err(|why| Error::File { path: path.display().to_string(), why })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|why| Error::File { path: path.display().to_string(), why })?;
         layers = layers.merge(Toml::string(&text));
     }
     layers.merge(Serialized::defaults(flags)).extract().map_err(|e| Error::Shape(Box::new(e)))

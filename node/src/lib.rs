@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod certs;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod disk;

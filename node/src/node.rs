@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use wardlock_placement::{Goal, GoalError, ShardMap};
 use wardlock_router::{
-    Client, Dial,
+    Client,
     http::{Gateway, GatewayInfo, MutualTls, ServeError, ServerConfig},
     link::quic::{BindError, Config as LinkConfig, Endpoint},
     tls::TlsError,
@@ -123,7 +123,7 @@ impl Node {
         for (peer, address) in &settings.peers {
             endpoint.set_peer(*peer, address.clone());
         }
-        let client = Client::over(Arc::new(Dial(Arc::clone(&endpoint))), settings.peers.values().cloned());
+        let client = Client::over(Arc::clone(&endpoint) as _, settings.peers.values().cloned());
         let stop = CancellationToken::new();
         let host = Host::start(Parts {
             node: settings.node,

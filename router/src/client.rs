@@ -7,9 +7,11 @@
 //! leave behind. They end with the last handle.
 //!
 //! ```no_run
-//! # async fn example(client: wardlock_router::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
+//! use wardlock_router::Client;
 //!
+//! let client = Client::connect(["127.0.0.1:7401"]).await?;
 //! let session = client.session("worker-7").ttl(Duration::from_secs(10)).open().await?;
 //! let guard = session.lock("orders/42").wait(Duration::from_secs(5)).acquire().await?;
 //! println!("token for the resource: {}", guard.fencing_token());
@@ -30,6 +32,8 @@
 
 mod call;
 mod clock;
+mod connect;
+mod discover;
 mod core;
 mod election;
 mod fan;
@@ -58,6 +62,8 @@ use self::{
 };
 pub use self::{
     clock::{Boot, BootClock, Clock, less_drift},
+    connect::{Builder, ConnectError},
+    discover::ServerError,
     core::Dialer,
     election::{Election, LeaderWatch, Leadership},
     guard::Guard,
@@ -192,7 +198,7 @@ impl Client {
     /// Takes a request out of its queue, or gives back what it got, in the background: for callers of
     /// [`Client::write`] whose own caller has gone away while an acquire waits.
     pub fn withdraw(&self, session: SessionId, request: RequestId, key: Key) {
-        self.inner.janitor.leave(Chore { command: Command::Cancel { session, request, key }, open: Vec::new() });
+        self.inner.janitor.leave(Chore::Cancel { session, request, key, open: None });
     }
 
     /// An object once its revision exceeds `since`, or as it is after `wait`; with the revision to ask

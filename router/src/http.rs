@@ -45,7 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     backend::Backend,
-    server::{MutualTls, ServeError, ServerConfig, serve},
+    server::{MutualTls, ServeError, ServerConfig, check, serve},
 };
 use self::{call::Call, input::Fields, path::Route, problem::Problem, reply::Reply};
 

@@ -10,7 +10,7 @@ mod routes;
 pub mod tls;
 
 pub use client::{
-    Client, Clock, Dialer, Election, Guard, LeaderWatch, Leadership, Lock, LockError, OpenError, Session, SessionState,
-    connect::{Builder, ConnectError, Dial},
+    Builder, Client, Clock, ConnectError, Dialer, Election, Guard, LeaderWatch, Leadership, Lock, LockError, OpenError,
+    ServerError, Session, SessionState,
 };
 pub use error::Error;

@@ -169,12 +169,18 @@ fn check_timing(heartbeat: u64, election_min: u64, election_max: u64) -> Result<
         );
     }
     if heartbeat >= election_min {
-        return wrong("heartbeat_ms", format!("{heartbeat} must be less than election_min_ms, which is {election_min}"));
+        return wrong(
+            "heartbeat_ms",
+            format!("{heartbeat} must be less than election_min_ms, which is {election_min}"),
+        );
     }
     if heartbeat * 5 >= (election_min + election_max) * 2 {
         return wrong(
             "heartbeat_ms",
-            format!("{heartbeat} × 2.5 must be less than election_min_ms + election_max_ms = {}", election_min + election_max),
+            format!(
+                "{heartbeat} × 2.5 must be less than election_min_ms + election_max_ms = {}",
+                election_min + election_max
+            ),
         );
     }
     Ok(Timing {

@@ -70,6 +70,12 @@ impl Work {
         !matches!(self, Work::Op(Op::Write(Command::Break { .. })))
     }
 
+    /// The longest pause between attempts. Signs of life are many and have the time.
+    fn pause_max(&self) -> Duration {
+        let short = !matches!(self, Work::Op(Op::KeepAlive { .. }));
+        if short { PAUSE_MAX } else { 5 * PAUSE_MAX }
+    }
+
     /// How long the leader may hold it before it answers.
     fn held(&self) -> Duration {
         match self {
@@ -114,21 +120,14 @@ struct Call {
     /// What the last attempt failed with.
     last: Error,
     pause: Duration,
+    pause_max: Duration,
     hints: u32,
 }
 
 impl Core {
     /// Repeats `work` until it is answered or `patience` ends.
     pub(crate) async fn run(&self, target: Target<'_>, work: &Work, patience: Duration) -> Result<Replied, Error> {
-        let began = Instant::now();
-        let mut call = Call {
-            deadline: began + patience,
-            perhaps: false,
-            trouble: None,
-            last: Error::Unreachable { why: "no shard map yet".into() },
-            pause: PAUSE_MIN,
-            hints: 0,
-        };
+        let mut call = Call::new(patience, work.pause_max(), "no shard map yet");
         let mut silence = SILENCE.min((patience / 3).max(Duration::from_millis(100)));
         let mut node = None;
         loop {
@@ -199,8 +198,16 @@ impl Core {
 
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// The granularity of timers, and a little.
+const TICK: Duration = Duration::from_millis(2);
 
 impl Call {
+    fn new(patience: Duration, pause_max: Duration, why: &str) -> Call {
+        let last = Error::Unreachable { why: why.into() };
+        let deadline = Instant::now() + patience;
+        Call { deadline, perhaps: false, trouble: None, last, pause: PAUSE_MIN, pause_max, hints: 0 }
+    }
+
     /// What an attempt without a response means.
     fn judge(
         &mut self,
@@ -280,9 +287,10 @@ impl Call {
             return Ok(());
         }
         let pause = rand::random_range(self.pause / 2..=self.pause);
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
-        if now + pause >= self.deadline {
-            // An attempt that nobody has time to hear would only make the outcome unknown.
+        self.pause = (self.pause * 2).min(self.pause_max);
+        // An attempt that nobody has time to hear would only make the outcome unknown. Timers fire up to a
+        // tick late.
+        if now + pause + TICK >= self.deadline {
             return Err(self.verdict(self.last.clone()));
         }
         tokio::time::sleep(pause).await;
@@ -294,14 +302,7 @@ impl Call {
 impl Core {
     /// Asks `node`, again where the call did not leave, until `patience` ends.
     pub(crate) async fn ask(&self, node: NodeId, body: Body, patience: Duration) -> Result<Response, Error> {
-        let mut call = Call {
-            deadline: Instant::now() + patience,
-            perhaps: false,
-            trouble: None,
-            last: Error::Unreachable { why: "the node stays silent".into() },
-            pause: PAUSE_MIN,
-            hints: 0,
-        };
+        let mut call = Call::new(patience, PAUSE_MAX, "the node stays silent");
         loop {
             let answered = timeout_at(call.deadline, self.dialer.call(node, Lane::Client, body.clone())).await;
             call.last = match answered {

@@ -102,19 +102,22 @@ impl Core {
 
     /// Fetches the map by a question that is asked after this call begins.
     pub(crate) async fn refresh(&self) -> Result<(), Error> {
+        self.fetched(|| false).await
+    }
+
+    /// Returns once the map is newer than `known`, or once it was fetched and is not.
+    pub(crate) async fn newer_than(&self, known: MapVersion) -> Result<(), Error> {
+        let newer = || self.routes().map().version > known;
+        if newer() { Ok(()) } else { self.fetched(newer).await }
+    }
+
+    /// Waits for a fetch of the map that begins after this, or for `enough` after an earlier one.
+    async fn fetched(&self, enough: impl Fn() -> bool) -> Result<(), Error> {
         let mine = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
         self.wake.notify_one();
         let mut served = self.served.subscribe();
-        let done = served.wait_for(|(upto, _)| *upto >= mine).await;
+        let done = served.wait_for(|(upto, _)| *upto >= mine || enough()).await;
         done.map_or_else(|_| Err(Error::unavailable("the client is closing")), |served| served.1.clone())
-    }
-
-    /// Returns once the map is newer than `known`, or once a fetch of it is done.
-    pub(crate) async fn newer_than(&self, known: MapVersion) -> Result<(), Error> {
-        if self.routes().map().version > known {
-            return Ok(());
-        }
-        self.refresh().await
     }
 
     /// Keeps the map fresh for as long as it is polled.

@@ -175,11 +175,15 @@ impl Guard {
         let open = self.session.requests().begin();
         let command = Command::Release { request: open.id(), key: self.key.clone(), lock_id: self.lock_id() };
         // Dropped before the answer or failed, the drop of `self` tries again in the background.
-        let outcome = self.session.client().write(command, PATIENCE).await?;
-        self.released = true;
-        match outcome {
-            Outcome::Released | Outcome::Done => Ok(()),
-            Outcome::Foreign => Err(LockError::Expired),
+        match self.session.client().write(command, PATIENCE).await? {
+            Outcome::Released | Outcome::Done => {
+                self.released = true;
+                Ok(())
+            }
+            Outcome::Expired | Outcome::Foreign => {
+                self.released = true;
+                Err(LockError::Expired)
+            }
             other => Err(self.session.refused(other)),
         }
     }
@@ -194,9 +198,8 @@ impl Drop for Guard {
     fn drop(&mut self) {
         self.term.over.cancel();
         if !self.released {
-            let open = self.session.requests().begin();
-            let command = Command::Release { request: open.id(), key: self.key.clone(), lock_id: self.lock_id() };
-            self.session.leave(Chore { command, open: vec![open] });
+            let (requests, key) = (self.session.requests().clone(), self.key.clone());
+            self.session.leave(Chore::Release { requests, key, lock_id: self.lock_id() });
         }
     }
 }

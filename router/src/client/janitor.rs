@@ -9,9 +9,12 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::mpsc;
-use wardlock_machine::Command;
+use wardlock_machine::{Command, Key, LockId, RequestId, SessionId};
 
-use super::{core::Core, requests::Open};
+use super::{
+    core::Core,
+    requests::{Open, Requests},
+};
 
 /// The most chores that wait.
 const QUEUE: usize = 16_384;
@@ -26,10 +29,14 @@ pub(crate) struct Janitor {
 }
 
 /// Something to be written that nobody waits for.
-pub(crate) struct Chore {
-    pub(crate) command: Command,
-    /// The requests that stay unanswered until it is done.
-    pub(crate) open: Vec<Open>,
+pub(crate) enum Chore {
+    /// A request of an acquire that nobody wants any more. It stays unanswered until this is done.
+    Cancel { session: SessionId, request: RequestId, key: Key, open: Option<Open> },
+    /// A grant to be given back. Its request is numbered when it is sent, not when it is left: by then a
+    /// shard may have seen too many later ones.
+    Release { requests: Arc<Requests>, key: Key, lock_id: LockId },
+    /// A session that nobody has any more.
+    Close { session: SessionId },
 }
 
 impl Janitor {
@@ -63,8 +70,16 @@ async fn work(core: Arc<Core>, mut queue: mpsc::Receiver<Chore>) {
 }
 
 async fn one(core: &Core, chore: Chore) {
-    if let Err(error) = core.write(chore.command, PATIENCE).await {
+    // Held until the command is answered.
+    let (command, _open) = match chore {
+        Chore::Cancel { session, request, key, open } => (Command::Cancel { session, request, key }, open),
+        Chore::Release { requests, key, lock_id } => {
+            let open = requests.begin();
+            (Command::Release { request: open.id(), key, lock_id }, Some(open))
+        }
+        Chore::Close { session } => (Command::CloseSession { session }, None),
+    };
+    if let Err(error) = core.write(command, PATIENCE).await {
         tracing::debug!(%error, "left to its lease");
     }
-    drop(chore.open);
 }

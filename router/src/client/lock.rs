@@ -7,7 +7,7 @@ use wardlock_machine::{
     Acquire, Blocked, Command, Grant, Key, Kind, Limit, Metadata, Millis, Mode, Name, NameError, Outcome,
 };
 
-use super::{Session, call::GIVE_UP, clock::less_drift, guard::Guard, janitor::Chore, requests::Open};
+use super::{Session, SessionState, call::GIVE_UP, clock::less_drift, guard::Guard, janitor::Chore, requests::Open};
 use crate::Error;
 
 /// The pause before a queued request asks for its answer again.
@@ -139,6 +139,9 @@ impl Lock<'_> {
     pub async fn acquire(self) -> Result<Guard, LockError> {
         let session = self.session;
         let key = Key { kind: self.kind, name: Name::new(self.name)? };
+        if session.state() == SessionState::Lost {
+            return Err(LockError::SessionLost);
+        }
         let open = session.requests().begin();
         let command = Command::Acquire(Acquire {
             session: session.id(),
@@ -240,7 +243,7 @@ impl Drop for Asking<'_> {
     fn drop(&mut self) {
         if let Some(open) = self.open.take() {
             let (session, request, key) = (self.session.id(), open.id(), self.key.clone());
-            self.session.leave(Chore { command: Command::Cancel { session, request, key }, open: vec![open] });
+            self.session.leave(Chore::Cancel { session, request, key, open: Some(open) });
         }
     }
 }

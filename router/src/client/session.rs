@@ -191,8 +191,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.vital.lose();
         if !self.closed.load(Ordering::Relaxed) {
-            let command = Command::CloseSession { session: self.vital.id };
-            self.client.inner.janitor.leave(Chore { command, open: Vec::new() });
+            self.client.inner.janitor.leave(Chore::Close { session: self.vital.id });
         }
     }
 }

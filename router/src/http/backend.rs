@@ -83,10 +83,14 @@ pub trait Backend: Send + Sync + 'static {
     fn random_request(&self) -> RequestId;
 }
 
-/// The native client. A waiting acquire whose caller goes away is withdrawn in the background.
+/// The native client.
 impl Backend for Client {
     async fn write(&self, command: Command, patience: Duration) -> Result<Outcome, Error> {
         Client::write(self, command, patience).await
+    }
+
+    fn withdraw(&self, session: SessionId, request: RequestId, key: Key) {
+        Client::withdraw(self, session, request, key);
     }
 
     async fn read(&self, query: Query, patience: Duration) -> Result<Answer, Error> {

@@ -179,6 +179,47 @@ async fn what_nobody_knows_is_cancelled_and_what_did_not_happen_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_release_that_was_not_run_is_sent_anew() {
+    let tries = AtomicU32::new(0);
+    let fake = Fake::new(map(1, 1), move |_, _, op| match op {
+        Op::Write(Command::Release { .. }) if tries.fetch_add(1, Ordering::Relaxed) == 0 => outcome(Outcome::TooOld),
+        _ => well(op),
+    });
+    let session = session(&fake).await;
+    // What users do: from a task of their own.
+    let task = tokio::spawn(async move { session.lock("a").acquire().await.expect("granted").release().await });
+    let released = task.await.expect("no panic");
+    assert!(matches!(released, Err(LockError::Call(Error::OutcomeUnknown))), "{released:?}");
+    sleep(SECOND).await;
+    let requests = fake.writes().into_iter().filter_map(|command| match command {
+        Command::Release { request, .. } => Some(request),
+        _ => None,
+    });
+    let numbers = [RequestId::Native { seq: 2, low: 2 }, RequestId::Native { seq: 3, low: 3 }];
+    assert_eq!(requests.collect::<Vec<_>>(), numbers);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_can_give_a_lease_and_its_end_is_told() {
+    let fake = Fake::new(map(1, 1), |_, _, op| match op {
+        Op::Write(Command::Renew { lock_id, lease, .. }) => {
+            let mut renewed = grant(&blank(), 1, Millis(0));
+            (renewed.lock_id, renewed.lease) = (*lock_id, *lease);
+            outcome(Outcome::Renewed(renewed))
+        }
+        _ => well(op),
+    });
+    let session = session(&fake).await;
+    let guard = session.lock("a").acquire().await.expect("granted");
+    let lost = tokio::spawn(guard.lost());
+    sleep(SECOND).await;
+    let renewed = Instant::now();
+    guard.renew(10 * SECOND).await.expect("renewed");
+    lost.await.expect("no panic");
+    assert!((9_900..9_903).contains(&renewed.elapsed().as_millis()), "{:?}", renewed.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_session_ends_its_waits() {
     let fake = Fake::new(map(1, 1), |_, _, op| match op {
         Op::KeepAlive { .. } => Reply::Now(Ok(Response::KeptAlive(wardlock_wire::KeptAlive::Ended))),
