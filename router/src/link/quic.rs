@@ -168,9 +168,8 @@ impl Endpoint {
         if identity.node() != node {
             return Err(BindError::WrongIdentity { certificate: identity.node(), configured: node });
         }
-        let transport = settings::transport(&config)?;
-        let dialing = settings::client(identity, transport.clone())?;
-        let server = node.map(|_| settings::server(identity, &config, transport)).transpose()?;
+        let dialing = settings::client(identity, &config)?;
+        let server = node.map(|_| settings::server(identity, &config)).transpose()?;
         let bind = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => BindError::InUse(address),
             _ => BindError::Bind { address, source },
