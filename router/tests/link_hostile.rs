@@ -64,7 +64,8 @@ async fn garbage_on_a_stream_ends_only_its_connection() {
     let bystander = client(&authority);
     bystander.connect_seed(&address(&server)).await.unwrap();
     let held = bystander.call(NodeId(1), Lane::Client, Body::Status);
-    let garbage: [(&[u8], &str); 5] = [
+    let garbage: [(&[u8], &str); 6] = [
+        (&[Lane::Client as u8, 0, 0, 0x50, 0], "exceeds"),
         (&[Lane::Client as u8, 3, 0, 0, 0, 0xff, 0xff, 0xff], "not a message"),
         (&[Lane::Client as u8, 0xff, 0xff, 0xff, 0xff], "exceeds"),
         (&[Lane::Bulk as u8, 1, 0, 0, 0], "lane"),

@@ -2,14 +2,21 @@
 
 mod link_common;
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use link_common::*;
 use wardlock_placement::{GroupId, MapVersion, NodeId};
-use wardlock_router::link::{
-    CallError, Transport,
-    quic::{BindError, Config, ConnectError, Endpoint},
+use wardlock_router::{
+    link::{
+        CallError, Transport,
+        quic::{BindError, Config, ConnectError, Endpoint},
+    },
+    tls::Identity,
 };
 use wardlock_wire::{Body, Lane, Refusal, Response};
 
@@ -130,14 +137,8 @@ async fn another_node_at_the_address_is_refused() {
     assert!(!dialer.is_connected(NodeId(2)) && !dialer.is_connected(NodeId(1)));
     assert_eq!(dialer.peers(), vec![(NodeId(2), false)]);
     // A client's certificate does not make a node, nor does a seed that is one.
-    let taken = Endpoint::bind(
-        here(),
-        &authority.client(),
-        CLUSTER,
-        NodeId(2),
-        std::sync::Arc::new(Echo::default()),
-        Config::default(),
-    );
+    let taken =
+        Endpoint::bind(here(), &authority.client(), CLUSTER, NodeId(2), Arc::new(Echo::default()), Config::default());
     assert!(matches!(taken, Err(BindError::WrongIdentity { .. })));
 }
 
@@ -158,7 +159,7 @@ async fn another_cluster_and_oneself_are_refused_with_the_reason() {
 #[tokio::test]
 async fn the_clients_are_limited() {
     let authority = Authority::new();
-    let service = std::sync::Arc::new(Echo::default());
+    let service = Arc::new(Echo::default());
     let config = Config { clients: 1, ..Config::default() };
     let server = Endpoint::bind(here(), &authority.node(1), CLUSTER, NodeId(1), service, config).unwrap();
     let (first, second) = (client(&authority), client(&authority));
@@ -213,55 +214,96 @@ async fn a_stopping_node_delivers_what_it_has_answered() {
 }
 
 /// A node in a runtime of its own, to be killed without a farewell.
-fn doomed(identity: wardlock_router::tls::Identity, at: std::net::SocketAddr) -> (tokio::runtime::Runtime, Endpoint) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let endpoint = runtime.block_on(async {
-        let service = std::sync::Arc::new(Echo::default());
-        // The port of a killed node is free only once its socket is.
-        for _ in 0..200 {
-            match Endpoint::bind(at, &identity, CLUSTER, NodeId(1), service.clone(), Config::default()) {
-                Err(BindError::InUse(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
-                bound => return bound.unwrap(),
+struct Doomed(tokio::runtime::Runtime, Endpoint);
+
+impl Doomed {
+    fn start(identity: &Identity, at: SocketAddr, peer: Option<(NodeId, String)>) -> Doomed {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let node = identity.node().unwrap();
+        let endpoint = runtime.block_on(async {
+            let service = Arc::new(Echo::default());
+            // The port of a killed node is free only once its socket is.
+            for _ in 0..200 {
+                match Endpoint::bind(at, identity, CLUSTER, node, service.clone(), Config::default()) {
+                    Err(BindError::InUse(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
+                    bound => return bound.unwrap(),
+                }
             }
+            panic!("the port stays in use");
+        });
+        if let Some((node, address)) = peer {
+            endpoint.set_peer(node, address);
         }
-        panic!("the port stays in use");
-    });
-    (runtime, endpoint)
+        Doomed(runtime, endpoint)
+    }
+
+    /// As a SIGKILL: the tasks vanish, nothing more is sent, the socket is closed.
+    fn kill(self) {
+        self.0.shutdown_timeout(Duration::from_secs(1));
+        drop(self.1);
+    }
 }
 
-#[test]
-fn a_killed_and_restarted_node_is_noticed_at_once() {
+async fn flows(from: &Endpoint, to: NodeId, within: Duration) {
+    let flows = async {
+        while from.call(to, Lane::Client, done()).await != Ok(Response::Done) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(within, flows).await.expect("calls do not flow");
+}
+
+#[tokio::test]
+async fn a_killed_and_restarted_node_is_noticed_at_once_by_clients() {
     let authority = Authority::new();
     let identity = authority.node(1);
-    let (runtime, first) = doomed(identity.clone(), here());
-    let at = first.local_address().unwrap();
+    let start = move |at| {
+        let identity = identity.clone();
+        tokio::task::spawn_blocking(move || Doomed::start(&identity, at, None))
+    };
+    let first = start(here()).await.unwrap();
+    let at = first.1.local_address().unwrap();
+    let client = client(&authority);
+    client.set_peer(NodeId(1), at.to_string());
+    until("connected", Duration::from_secs(2), || client.is_connected(NodeId(1))).await;
+    let waiting = client.call(NodeId(1), Lane::Client, Body::Status);
+    tokio::time::sleep(Duration::from_millis(50)).await;
 
-    let own = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    own.block_on(async {
-        let client = client(&authority);
-        client.set_peer(NodeId(1), at.to_string());
-        until("connected", Duration::from_secs(2), || client.is_connected(NodeId(1))).await;
-        let waiting = client.call(NodeId(1), Lane::Client, Body::Status);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::task::spawn_blocking(move || first.kill()).await.unwrap();
+    assert!(client.is_connected(NodeId(1)), "nothing has told the client");
+    let second = start(at).await.unwrap();
+    // The next packet shows the client that the new process does not know the connection.
+    let probe = client.call(NodeId(1), Lane::Client, Body::Status);
+    let lost = async { (waiting.await, probe.await) };
+    let lost = tokio::time::timeout(Duration::from_secs(1), lost).await.expect("not noticed");
+    assert_eq!(lost, (Err(CallError::Lost), Err(CallError::Lost)));
+    flows(&client, NodeId(1), Duration::from_secs(1)).await;
+    tokio::task::spawn_blocking(move || second.kill()).await.unwrap();
+}
 
-        // As a SIGKILL: the tasks vanish, nothing more is sent, the socket is closed.
-        tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(1))).await.unwrap();
-        drop(first);
-        assert!(client.is_connected(NodeId(1)), "nothing has told the client");
-        let (_runtime, second) = tokio::task::spawn_blocking(move || doomed(identity, at)).await.unwrap();
-        let restarted = std::time::Instant::now();
-
-        // The next call shows the peer that the connection is unknown to the new process.
-        let probe = client.call(NodeId(1), Lane::Client, Body::Status);
-        assert_eq!(waiting.await, Err(CallError::Lost));
-        assert_eq!(probe.await, Err(CallError::Lost));
-        let flows = async {
-            while client.call(NodeId(1), Lane::Client, done()).await != Ok(Response::Done) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+#[tokio::test]
+async fn a_killed_and_restarted_node_is_noticed_at_once_by_nodes() {
+    let authority = Authority::new();
+    for (mine, its) in [(1, 2), (2, 1)] {
+        let (own, _) = node(&authority, mine, here());
+        let (identity, own_at) = (authority.node(its), address(&own));
+        let start = move |at| {
+            let (identity, peer) = (identity.clone(), (NodeId(mine), own_at.clone()));
+            tokio::task::spawn_blocking(move || Doomed::start(&identity, at, Some(peer)))
         };
-        tokio::time::timeout(Duration::from_secs(2), flows).await.unwrap();
-        assert!(restarted.elapsed() < Duration::from_secs(1), "{:?}", restarted.elapsed());
-        tokio::task::spawn_blocking(move || drop((second, _runtime))).await.unwrap();
-    });
+        let first = start(here()).await.unwrap();
+        let at = first.1.local_address().unwrap();
+        own.set_peer(NodeId(its), at.to_string());
+        flows(&own, NodeId(its), Duration::from_secs(2)).await;
+        tokio::task::spawn_blocking(move || first.kill()).await.unwrap();
+        // Long enough for a pause between attempts to be at its longest, short of the idle timeout.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let second = start(at).await.unwrap();
+        let both = async {
+            flows(&own, NodeId(its), Duration::from_secs(1)).await;
+            flows(&second.1, NodeId(mine), Duration::from_secs(1)).await;
+        };
+        tokio::time::timeout(Duration::from_secs(1), both).await.expect("not within a second");
+        tokio::task::spawn_blocking(move || second.kill()).await.unwrap();
+    }
 }

@@ -28,7 +28,7 @@ impl Lane {
         match self {
             Lane::Urgent => 64 << 10,
             Lane::Append => 8 << 20,
-            // The largest client message is a configuration value or a page of a list, 4 MiB, and its frame.
+            // The largest is a transaction or a page of a list, 4 MiB, and what surrounds it.
             Lane::Client => (4 << 20) + (64 << 10),
             // Twice the planned memory of a whole node: a snapshot is of one shard. Nodes only.
             Lane::Bulk => 512 << 20,

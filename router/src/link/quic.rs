@@ -6,7 +6,7 @@
 //! stream is its lane's number; then come frames, on the urgent one a hello first.
 //!
 //! # Promises
-//! 1. [`Peer`](super::Peer) is what the verified certificate says: a node is what has a node's name in it
+//! 1. [`Peer`] is what the verified certificate says: a node is what has a node's name in it
 //!    and says the same in its hello.
 //! 2. A call that was sent is answered, or completes with [`CallError::Lost`] when its connection ends.
 //!    A frozen or unreachable peer ends it after the idle timeout; a restarted one at once.
@@ -168,9 +168,8 @@ impl Endpoint {
         if identity.node() != node {
             return Err(BindError::WrongIdentity { certificate: identity.node(), configured: node });
         }
-        let transport = settings::transport(&config)?;
-        let dialing = settings::client(identity, transport.clone())?;
-        let server = node.map(|_| settings::server(identity, &config, transport)).transpose()?;
+        let dialing = settings::client(identity, &config)?;
+        let server = node.map(|_| settings::server(identity, &config)).transpose()?;
         let bind = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => BindError::InUse(address),
             _ => BindError::Bind { address, source },

@@ -22,11 +22,12 @@ use super::{
     code::{self, Code},
     hello::Greeted,
     lane::{self, Outgoing},
+    settings,
 };
 use crate::link::{CallError, Peer, PendingReply, Replier, Service, pending::Pending};
 
 /// How much a reader asks for at once.
-const READ_BYTES: usize = 64 << 10;
+const READ_BYTES: usize = 32 << 10;
 /// An empty receive buffer larger than this is given back.
 const KEEP_BYTES: usize = 1 << 20;
 /// How long readers may take to deliver what had arrived when the connection ended.
@@ -61,6 +62,9 @@ impl Connection {
         greeted: Greeted,
         place: Option<Place>,
     ) -> Result<Arc<Connection>, ConnectError> {
+        if peer.node.is_some() {
+            settings::trust_with_memory(&quic);
+        }
         let between_nodes = peer.node.is_some() && shared.hello.node.is_some();
         let mut lanes = [const { None }; Lane::ALL.len()];
         let mut writers = Vec::with_capacity(Lane::ALL.len());

@@ -10,6 +10,7 @@ use super::{
     code::{self, Code},
     connection::Connection,
     hello,
+    rarely::Rarely,
 };
 use crate::{
     link::Peer,
@@ -33,6 +34,7 @@ const ADDRESSES: usize = 8;
 /// Stays connected to a node, until aborted.
 pub(super) async fn keep(shared: Arc<Shared>, node: NodeId, address: String, changed: Arc<Notify>) {
     let mut backoff = BACKOFF_MIN;
+    let complaints = Rarely::new();
     for attempt in 1u32.. {
         if shared.hello.node > Some(node) {
             tokio::time::sleep(COURTESY).await;
@@ -48,7 +50,7 @@ pub(super) async fn keep(shared: Arc<Shared>, node: NodeId, address: String, cha
         match dial(&shared, &address, Some(node), patience).await {
             Ok(_) | Err(ConnectError::Stopping) => {}
             Err(error) => {
-                if shared.complaints.may_speak() {
+                if complaints.may_speak() {
                     tracing::warn!(%node, address, %error, "cannot connect");
                 }
             }

@@ -48,11 +48,18 @@ impl Default for Config {
 
 /// What the kernel is asked to buffer of datagrams, each way. It may give less.
 const SOCKET_BYTES: usize = 4 << 20;
-/// What a peer may send ahead of its reader, on one lane and on all.
+/// What a peer may send ahead of its reader, on one lane and on all: as long as it may be a client, of
+/// which there are thousands, and once it is known to be a node.
 const STREAM_WINDOW: u32 = 8 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
+const CLIENT_WINDOW: u32 = 1 << 20;
+const NODE_WINDOW: u32 = 16 << 20;
 
-pub(super) fn transport(config: &Config) -> Result<Arc<TransportConfig>, TlsError> {
+/// The peer is a node.
+pub(super) fn trust_with_memory(connection: &quinn::Connection) {
+    connection.set_receive_window(VarInt::from_u32(NODE_WINDOW));
+}
+
+fn transport(config: &Config, window: u32) -> Result<Arc<TransportConfig>, TlsError> {
     let idle = IdleTimeout::try_from(config.idle_timeout).map_err(|error| TlsError::Unusable(error.to_string()))?;
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(VarInt::from_u32(10));
@@ -67,29 +74,25 @@ pub(super) fn transport(config: &Config) -> Result<Arc<TransportConfig>, TlsErro
         .send_fairness(false)
         .ack_frequency_config(Some(acks))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
-        .send_window(u64::from(CONNECTION_WINDOW));
+        .receive_window(VarInt::from_u32(window))
+        .send_window(u64::from(NODE_WINDOW));
     Ok(Arc::new(transport))
 }
 
-pub(super) fn server(
-    identity: &Identity,
-    config: &Config,
-    transport: Arc<TransportConfig>,
-) -> Result<ServerConfig, TlsError> {
+pub(super) fn server(identity: &Identity, config: &Config) -> Result<ServerConfig, TlsError> {
     let tls = QuicServerConfig::try_from(identity.server_config(&[ALPN])?)
         .map_err(|error| TlsError::Unusable(error.to_string()))?;
     let mut server = ServerConfig::with_crypto(Arc::new(tls));
-    server.transport_config(transport);
+    server.transport_config(transport(config, CLIENT_WINDOW)?);
     server.max_incoming(2 * config.handshakes).incoming_buffer_size(64 << 10);
     Ok(server)
 }
 
-pub(super) fn client(identity: &Identity, transport: Arc<TransportConfig>) -> Result<ClientConfig, TlsError> {
+pub(super) fn client(identity: &Identity, config: &Config) -> Result<ClientConfig, TlsError> {
     let tls = QuicClientConfig::try_from(identity.client_config(&[ALPN])?)
         .map_err(|error| TlsError::Unusable(error.to_string()))?;
     let mut client = ClientConfig::new(Arc::new(tls));
-    client.transport_config(transport);
+    client.transport_config(transport(config, NODE_WINDOW)?);
     Ok(client)
 }
 
