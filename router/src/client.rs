@@ -208,7 +208,7 @@ impl Client {
         wait: Duration,
     ) -> Result<(Option<Object>, Revision), Error> {
         let work = Work::Op(Op::Observe { key: key.clone(), since, wait_ms: millis(wait) });
-        match self.core().run(Target::Key(&key), &work, wait + GIVE_UP).await?.response {
+        match self.core().run(Target::Key(&key), &work, wait.saturating_add(GIVE_UP)).await?.response {
             Response::Observed { object, revision } => Ok((object, revision)),
             other => Err(unexpected(&other)),
         }
