@@ -62,7 +62,7 @@ use self::{
 pub use self::{
     clock::{Boot, BootClock, Clock, less_drift},
     connect::{Builder, ConnectError},
-    core::Dialer,
+    core::{Connected, Dialer},
     election::{Election, LeaderWatch, Leadership},
     guard::Guard,
     lock::{Lock, LockError},
