@@ -6,7 +6,7 @@
 //! Latency is from the call to its answer; what a closed loop cannot show (how long operations would wait
 //! at a fixed arrival rate) it does not claim.
 
-pub mod report;
+mod report;
 mod run;
 
 use std::process::ExitCode;

@@ -6,21 +6,21 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 
 /// The figures of one run. Latencies are in microseconds.
-pub struct Report {
+pub(crate) struct Report {
     /// How many clients.
-    pub clients: usize,
+    pub(crate) clients: usize,
     /// How long it ran, in seconds.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Reads.
-    pub read: Histogram<u64>,
+    pub(crate) read: Histogram<u64>,
     /// Acquires and releases.
-    pub write: Histogram<u64>,
+    pub(crate) write: Histogram<u64>,
     /// Operations without an answer.
-    pub errors: u64,
+    pub(crate) errors: u64,
     /// Acquires that found the lock held by another client.
-    pub contended: u64,
+    pub(crate) contended: u64,
     /// Two holders of one lock, or a token that did not rise.
-    pub safety_violations: u64,
+    pub(crate) safety_violations: u64,
 }
 
 impl Report {
@@ -36,7 +36,7 @@ impl Report {
     }
 
     /// For people.
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut text = String::new();
         let _ = writeln!(
             text,
@@ -67,7 +67,7 @@ impl Report {
     }
 
     /// For programs.
-    pub fn json(&self) -> String {
+    pub(crate) fn json(&self) -> String {
         let latency = |histogram: &Histogram<u64>| {
             let at = |q: f64| histogram.value_at_quantile(q) as f64 / 1e3;
             json!({ "p50": at(0.5), "p99": at(0.99), "p999": at(0.999), "max": histogram.max() as f64 / 1e3 })

@@ -25,7 +25,7 @@ const TTL: Millis = Millis(3_600_000);
 
 /// What to run.
 #[derive(clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// The cluster: a gateway's address, or a node's `host:port` together with --certs.
     #[arg(long, env = "WARDLOCK_SERVER", default_value = "http://127.0.0.1:7400")]
     server: String,
@@ -52,7 +52,7 @@ pub struct Options {
     warmup: f64,
     /// Write the figures to this file, too.
     #[arg(long)]
-    pub json: Option<PathBuf>,
+    pub(crate) json: Option<PathBuf>,
 }
 
 /// Who holds what, as the clients were told.
@@ -74,7 +74,7 @@ struct Shared {
 }
 
 /// Runs it.
-pub async fn run(options: &Options) -> anyhow::Result<Report> {
+pub(crate) async fn run(options: &Options) -> anyhow::Result<Report> {
     if !(options.duration.is_finite() && options.duration > 0.0 && options.duration <= 86_400.0) {
         bail!("--duration must be more than 0 and at most 86400 seconds");
     }

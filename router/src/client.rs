@@ -63,8 +63,8 @@ use self::{
 pub use self::{
     clock::{Boot, BootClock, Clock, less_drift},
     connect::{Builder, ConnectError},
+    core::{Connected, Dialer},
     discover::ServerError,
-    core::Dialer,
     election::{Election, LeaderWatch, Leadership},
     guard::Guard,
     lock::{Lock, LockError},
@@ -210,7 +210,7 @@ impl Client {
         wait: Duration,
     ) -> Result<(Option<Object>, Revision), Error> {
         let work = Work::Op(Op::Observe { key: key.clone(), since, wait_ms: millis(wait) });
-        match self.core().run(Target::Key(&key), &work, wait + GIVE_UP).await?.response {
+        match self.core().run(Target::Key(&key), &work, wait.saturating_add(GIVE_UP)).await?.response {
             Response::Observed { object, revision } => Ok((object, revision)),
             other => Err(unexpected(&other)),
         }

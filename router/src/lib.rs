@@ -10,7 +10,7 @@ mod routes;
 pub mod tls;
 
 pub use client::{
-    Builder, Client, Clock, ConnectError, Dialer, Election, Guard, LeaderWatch, Leadership, Lock, LockError, OpenError,
-    ServerError, Session, SessionState,
+    Builder, Client, Clock, ConnectError, Connected, Dialer, Election, Guard, LeaderWatch, Leadership, Lock, LockError,
+    OpenError, ServerError, Session, SessionState,
 };
 pub use error::Error;

@@ -41,6 +41,8 @@ pub(crate) const GIVE_UP: Duration = Duration::from_secs(5);
 pub(crate) const SILENCE: Duration = Duration::from_millis(1_500);
 /// How long a call waits for a newer map before it tries again with the old one.
 const MAP_WAIT: Duration = Duration::from_millis(500);
+/// No call lasts longer, so that points in time can be reckoned.
+pub(crate) const FOREVER: Duration = Duration::from_secs(366 * 24 * 3_600);
 /// How many hints are followed before the next pause: two replicas may each believe in the other.
 const HINTS: u32 = 3;
 
@@ -78,11 +80,12 @@ impl Work {
 
     /// How long the leader may hold it before it answers.
     fn held(&self) -> Duration {
-        match self {
+        let held = match self {
             Work::Op(Op::Write(Command::Acquire(acquire))) => Duration::from_millis(acquire.wait.0),
             Work::Op(Op::Observe { wait_ms, .. }) => Duration::from_millis(u64::from(*wait_ms)),
             _ => Duration::ZERO,
-        }
+        };
+        held.min(FOREVER)
     }
 }
 
@@ -204,7 +207,7 @@ const TICK: Duration = Duration::from_millis(2);
 impl Call {
     fn new(patience: Duration, pause_max: Duration, why: &str) -> Call {
         let last = Error::Unreachable { why: why.into() };
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + patience.min(FOREVER);
         Call { deadline, perhaps: false, trouble: None, last, pause: PAUSE_MIN, pause_max, hints: 0 }
     }
 

@@ -5,7 +5,13 @@
 //! the queue full is dropped: what it would have freed ends with its lease or its session. The task
 //! outlives the client's last handle until the queue is empty.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::mpsc;
@@ -26,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Where chores are left.
 pub(crate) struct Janitor {
     chores: mpsc::Sender<Chore>,
+    /// The queue was full at the last chore: said once, not for each.
+    full: AtomicBool,
 }
 
 /// Something to be written that nobody waits for.
@@ -44,13 +52,16 @@ impl Janitor {
     pub(crate) fn start(core: Arc<Core>) -> Janitor {
         let (chores, queue) = mpsc::channel(QUEUE);
         tokio::spawn(work(core, queue));
-        Janitor { chores }
+        Janitor { chores, full: AtomicBool::new(false) }
     }
 
     /// Leaves a chore. Never blocks.
     pub(crate) fn leave(&self, chore: Chore) {
-        if self.chores.try_send(chore).is_err() {
-            tracing::warn!("too much to clean up: a dropped lock is left to its lease");
+        let full = self.chores.try_send(chore).is_err();
+        if full && !self.full.swap(full, Ordering::Relaxed) {
+            tracing::warn!("too much to clean up: dropped locks are left to their leases");
+        } else if !full {
+            self.full.store(false, Ordering::Relaxed);
         }
     }
 }

@@ -7,7 +7,14 @@ use wardlock_machine::{
     Acquire, Blocked, Command, Grant, Key, Kind, Limit, Metadata, Millis, Mode, Name, NameError, Outcome,
 };
 
-use super::{Session, SessionState, call::GIVE_UP, clock::less_drift, guard::Guard, janitor::Chore, requests::Open};
+use super::{
+    Session, SessionState,
+    call::{FOREVER, GIVE_UP},
+    clock::less_drift,
+    guard::Guard,
+    janitor::Chore,
+    requests::Open,
+};
 use crate::Error;
 
 /// The pause before a queued request asks for its answer again.
@@ -161,12 +168,14 @@ impl Lock<'_> {
         let settled = tokio::select! {
             biased;
             () = session.vital().lost().cancelled() => Err(LockError::SessionLost),
-            settled = settle(session, command, self.wait + GIVE_UP) => settled,
+            settled = settle(session, command, self.wait.saturating_add(GIVE_UP)) => settled,
         };
         match settled {
             Ok(grant) => {
                 let key = asking.answered();
-                let own = grant.lease.map(|lease| sent + less_drift(to_duration(grant.waited) + to_duration(lease)));
+                let own = grant
+                    .lease
+                    .map(|lease| sent + less_drift(to_duration(grant.waited).saturating_add(to_duration(lease))));
                 let guard = Guard::new(session.clone(), key, grant, own);
                 // An answer that took longer than the lease: dropping the guard gives back what is left.
                 if guard.is_held() { Ok(guard) } else { Err(guard.why_lost()) }
@@ -183,7 +192,7 @@ impl Lock<'_> {
 
 /// Repeats a request until it does not queue any more.
 async fn settle(session: &Session, command: Command, patience: Duration) -> Result<Grant, LockError> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + patience.min(FOREVER);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         return match session.client().write(command.clone(), left).await? {

@@ -116,3 +116,46 @@ impl Vital {
         state
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Seconds(AtomicU64);
+
+    impl Clock for Seconds {
+        fn now(&self) -> Boot {
+            at(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    fn at(seconds: u64) -> Boot {
+        Boot(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn lost_is_for_ever() {
+        let clock = Arc::new(Seconds::default());
+        let vital = Vital::new(SessionId(1), Duration::from_secs(100), at(0), clock.clone());
+        let look = |seconds| {
+            clock.0.store(seconds, Ordering::Relaxed);
+            vital.look()
+        };
+        assert_eq!(look(49), SessionState::Healthy);
+        assert_eq!(look(50), SessionState::Jeopardy);
+        vital.extend(at(40));
+        assert_eq!(look(50), SessionState::Healthy);
+        vital.extend(at(10));
+        assert_eq!(vital.deadline(), at(139), "an older answer shortens nothing");
+        assert_eq!(look(138), SessionState::Jeopardy);
+        // Nobody looked at the deadline; the answer comes after it.
+        clock.0.store(139, Ordering::Relaxed);
+        vital.extend(at(130));
+        assert_eq!(vital.look(), SessionState::Lost);
+        assert!(vital.lost().is_cancelled());
+        assert_eq!(vital.deadline(), at(0));
+    }
+}

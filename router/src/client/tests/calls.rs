@@ -191,6 +191,16 @@ async fn a_stale_map_is_fetched_once_however_many_calls_it_misled() {
     assert!(fetches <= 3, "{fetches} fetches of the map");
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_older_map_is_not_taken() {
+    let fake = Fake::new(map(5, 2), |_, _, op| granted(op));
+    let client = fake.client().await;
+    client.learn(Arc::new(map(4, 1)));
+    assert_eq!(client.map().version, MapVersion(5));
+    client.learn(Arc::new(map(6, 3)));
+    assert_eq!(client.map().groups.len(), 3);
+}
+
 fn object(name: &str) -> Object {
     Object {
         key: key(name),

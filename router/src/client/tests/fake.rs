@@ -117,6 +117,16 @@ impl Dialer for Fake {
 #[derive(Debug)]
 pub(super) struct RuntimeClock(pub(super) Instant);
 
+/// The same, and it can leap: the machine was suspended.
+#[derive(Debug)]
+pub(super) struct LeapingClock(pub(super) RuntimeClock, pub(super) AtomicU32);
+
+impl Clock for LeapingClock {
+    fn now(&self) -> Boot {
+        self.0.now() + Duration::from_secs(u64::from(self.1.load(Ordering::Relaxed)))
+    }
+}
+
 impl Clock for RuntimeClock {
     fn now(&self) -> Boot {
         Boot(self.0.elapsed() + Duration::from_secs(1_000))

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, timeout};
 use wardlock_machine::*;
 use wardlock_wire::{KeptAlive, Op, Response};
 
-use super::fake::{Fake, Reply, map, well};
-use crate::client::SessionState;
+use super::fake::{Fake, LeapingClock, Reply, RuntimeClock, map, well};
+use crate::client::{Client, SessionState, clock::LOOK};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -124,6 +124,32 @@ async fn an_ended_session_is_lost_at_once() {
         timeout(Duration::from_millis(3_100), lost.cancelled()).await.expect("with the first sign of life");
         assert_eq!(session.state(), SessionState::Lost);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_slept_through_the_deadline_learns_it_when_it_asks_and_soon_in_any_case() {
+    let fake = Fake::new(map(1, 1), |_, _, op| well(op));
+    let clock = Arc::new(LeapingClock(RuntimeClock(Instant::now()), AtomicU32::new(0)));
+    let client = Client::with_clock(fake, ["seed:1"], clock.clone());
+    let session = client.session("worker").ttl(60 * SECOND).open().await.expect("open");
+    let guard = session.lock("a").lease(30 * SECOND).acquire().await.expect("granted");
+    let leased = guard.lost();
+    let lost = session.cancelled();
+    sleep(SECOND).await;
+    clock.1.store(29, Ordering::Relaxed);
+    assert!(!guard.is_held());
+    timeout(LOOK, leased).await.expect("told soon");
+    clock.1.store(120, Ordering::Relaxed);
+    timeout(LOOK + Duration::from_millis(2), lost.cancelled()).await.expect("told soon");
+    assert_eq!(session.state(), SessionState::Lost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn endless_durations_are_no_trouble() {
+    let fake = Fake::new(map(1, 1), |_, _, op| well(op));
+    let session = fake.client().await.session("worker").ttl(Duration::MAX).open().await.expect("open");
+    let lock = session.lock("a").wait(Duration::MAX).lease(Duration::MAX).lock_delay(Duration::MAX);
+    assert!(lock.acquire().await.expect("granted").is_held());
 }
 
 #[tokio::test(start_paused = true)]

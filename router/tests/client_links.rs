@@ -1,4 +1,4 @@
-//! The client over real sockets: from one seed to a lock, and through the loss of its leader.
+//! The client over the real links: from one seed to a lock, and through the loss of its leader.
 
 mod link_common;
 
@@ -16,9 +16,10 @@ use wardlock_placement::{
     Epoch, Group, GroupId, HashKey, MapVersion, Node, NodeId, Range, Replica, ReplicaId, ShardMap,
 };
 use wardlock_router::{
-    Client, SessionState,
+    Client, Connected, SessionState,
     link::{
         Peer, Replier, Service,
+        memory::Hub,
         quic::{Config, Endpoint},
     },
 };
@@ -91,20 +92,23 @@ fn cluster(authority: &Authority) -> (Arc<Shard>, Vec<Endpoint>) {
             Endpoint::bind(here(), &authority.node(id), CLUSTER, node, service, Config::default()).unwrap()
         })
         .collect();
+    shard.map.set(map([0, 1, 2].map(|n: usize| address(&nodes[n])))).unwrap();
+    shard.leader.store(2, Ordering::Relaxed);
+    (shard, nodes)
+}
+
+fn map(addresses: [String; 3]) -> ShardMap {
     let replicas = (1..=3).map(|n| Replica { id: ReplicaId(n), node: NodeId(n as u32) }).collect();
     let group = Group { range: Some(Range { first: 0, last: u64::MAX }), epoch: Epoch(1), replicas };
-    let at = |endpoint| Node { quic: address(endpoint), http: None, domain: None };
-    let map = ShardMap {
+    let at = |quic| Node { quic, http: None, domain: None };
+    ShardMap {
         version: MapVersion(1),
         incarnation: 1,
         hash_key: HashKey([1; 16]),
-        nodes: (1..).map(NodeId).zip(nodes.iter().map(at)).collect(),
+        nodes: (1..).map(NodeId).zip(addresses.into_iter().map(at)).collect(),
         groups: [(GroupId(1), group)].into(),
         next_replica: ReplicaId(4),
-    };
-    shard.map.set(map).unwrap();
-    shard.leader.store(2, Ordering::Relaxed);
-    (shard, nodes)
+    }
 }
 
 #[tokio::test]
@@ -127,6 +131,24 @@ async fn from_one_seed_to_a_lock_and_through_the_loss_of_its_leader() {
     session.close().await.unwrap();
     let by: Vec<u32> = shard.written.lock().unwrap().iter().map(|(node, _)| node.0).collect();
     assert_eq!(by, [2, 2, 3, 3], "open and acquire, then release and close");
+}
+
+#[tokio::test(start_paused = true)]
+async fn within_a_process_nodes_are_found_by_their_numbers() {
+    let hub = Hub::new();
+    let shard = Arc::new(Shard::default());
+    shard.map.set(map(["", "", ""].map(str::to_owned))).unwrap();
+    shard.leader.store(2, Ordering::Relaxed);
+    let attach = |id| {
+        let service = Replicated { node: NodeId(id), shard: shard.clone(), held: Mutex::default() };
+        hub.attach(NodeId(id), Arc::new(service))
+    };
+    let _nodes: Vec<_> = (1..=3).map(attach).collect();
+    let client = Client::over(Arc::new(Connected(hub.attach_client(1))), ["3"]);
+    client.ready(Duration::from_secs(1)).await.unwrap();
+    let session = client.session("worker").open().await.unwrap();
+    session.lock("orders/42").acquire().await.unwrap().release().await.unwrap();
+    assert_eq!(shard.written.lock().unwrap().len(), 3);
 }
 
 #[tokio::test]
