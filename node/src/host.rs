@@ -178,6 +178,11 @@ impl Host {
     /// Hands every leadership to another node, then stops the groups.
     pub async fn shutdown(&self) {
         self.hand_over().await;
+        self.halt().await;
+    }
+
+    /// Stops the groups as they are.
+    pub async fn halt(&self) {
         self.stop.cancel();
         self.tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
@@ -247,16 +252,14 @@ impl Host {
             .ok_or_else(|| failed("the map gives this node no replica".to_owned()))?;
         let (store, replica) = Store::open(id, self.parts.snapshots.clone(), self.parts.maps.clone())
             .map_err(|error| failed(error.to_string()))?;
-        let mut network =
-            Network { transport: Arc::clone(&self.parts.transport), group: id, from: own.id };
+        let mut network = Network { transport: Arc::clone(&self.parts.transport), group: id, from: own.id };
         for place in places {
             let _ = network.new_client(place.id.0, &Home(place.node)).await;
         }
         let raft = Raft::new(own.id.0, Arc::clone(&self.config), network, self.parts.log.group(id), store)
             .await
             .map_err(|error| failed(error.to_string()))?;
-        let group =
-            Group { id, replica_id: own.id, raft: raft.clone(), replica, inbox: Arc::new(Inbox::default()) };
+        let group = Group { id, replica_id: own.id, raft: raft.clone(), replica, inbox: Arc::new(Inbox::default()) };
         if id != PLACEMENT {
             let runner = Runner {
                 group: group.clone(),

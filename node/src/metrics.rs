@@ -6,15 +6,16 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use wardlock_machine::{Counts, Effects, EndReason, Outcome};
 use wardlock_placement::GroupId;
 
 /// Latency buckets, in seconds: from a memory access to a patient client.
-const SECONDS: [f64; 16] = [
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
-];
+const SECONDS: [f64; 16] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 /// How often histograms are folded up.
 const UPKEEP: Duration = Duration::from_secs(5);
 /// Buckets for things that are counted.

@@ -7,12 +7,7 @@
 //! multi-threaded runtime adds tens of milliseconds at the 99th percentile. The log's writer has a thread
 //! of its own, and so has the HTTP gateway: parsing requests must not delay heartbeats.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -199,8 +194,7 @@ fn open_disk(settings: &Settings) -> Result<Disk, StartError> {
     let path = &settings.data_dir;
     let name = || path.display().to_string();
     let mut dir = DataDir::claim(path, &settings.cluster, settings.node)?;
-    let thresholds =
-        Thresholds { low_bytes: settings.disk.low_mark_bytes, reserve_bytes: settings.disk.reserve_bytes };
+    let thresholds = Thresholds { low_bytes: settings.disk.low_mark_bytes, reserve_bytes: settings.disk.reserve_bytes };
     let space = SpaceWatch::start(path, thresholds)
         .map_err(|source| StartError::Io { what: format!("the free space of {}", name()), source })?;
     let (log, writer) = SharedLog::open_dir(path, Options::default(), disk::abort_process())

@@ -33,8 +33,8 @@
 mod call;
 mod clock;
 mod connect;
-mod discover;
 mod core;
+mod discover;
 mod election;
 mod fan;
 mod guard;

@@ -15,8 +15,8 @@ use std::{
 };
 
 use wardlock_machine::{
-    Acquire, Attachment, Command, Effects, EndReason, Holder, Machine, Millis, Nonce, Outcome, Query, SessionId, ShardId,
-    Stamp, Term, WallMs, limits,
+    Acquire, Attachment, Command, Effects, EndReason, Holder, Machine, Millis, Nonce, Outcome, Query, SessionId,
+    ShardId, Stamp, Term, WallMs, limits,
 };
 use wardlock_placement::MapVersion;
 use wardlock_router::link::Replier;
@@ -354,7 +354,9 @@ impl Leader {
                             self.sessions.park(session, reply);
                             continue;
                         }
-                        None if machine.closing_shards(session).is_some() || machine.is_ended(session) => KeptAlive::Ended,
+                        None if machine.closing_shards(session).is_some() || machine.is_ended(session) => {
+                            KeptAlive::Ended
+                        }
                         None => KeptAlive::Unknown,
                     };
                     reply.send(Ok(Response::KeptAlive(kept)));
@@ -450,7 +452,9 @@ fn size(command: &Command) -> usize {
         Command::Acquire(acquire) => acquire.key.name.as_str().len() + metadata(&acquire.metadata),
         Command::ExpireSessions { sessions, .. } => sessions.len() * 20,
         Command::Checkpoint { sessions } => sessions.len() * 24,
-        Command::Release { key, .. } | Command::Renew { key, .. } | Command::Cancel { key, .. } => key.name.as_str().len(),
+        Command::Release { key, .. } | Command::Renew { key, .. } | Command::Cancel { key, .. } => {
+            key.name.as_str().len()
+        }
         Command::Break { key, reason } => key.name.as_str().len() + reason.len(),
         _ => 0,
     }

@@ -261,7 +261,9 @@ impl Runner {
                     Request::Ask { op, reply, .. } => {
                         let refused = match () {
                             () if !reachable => Some(Refusal::NoQuorum),
-                            () if low && matches!(&op, Op::Write(command) if command.grows()) => Some(Refusal::DiskFull),
+                            () if low && matches!(&op, Op::Write(command) if command.grows()) => {
+                                Some(Refusal::DiskFull)
+                            }
                             () => self.misrouted(machine.range(), machine.epoch(), &map, &op),
                         };
                         match refused {
@@ -291,8 +293,7 @@ impl Runner {
             Op::Read(Query::Object { key }) | Op::Observe { key, .. } => name(key.name.as_str()),
             Op::Read(Query::Session { session: id }) | Op::KeepAlive { session: id } => session(*id),
             Op::Read(Query::Fence { checks }) => {
-                let all_here =
-                    checks.iter().all(|(key, _)| (first..=last).contains(&name(key.name.as_str())));
+                let all_here = checks.iter().all(|(key, _)| (first..=last).contains(&name(key.name.as_str())));
                 return (!all_here).then_some(stale);
             }
             Op::Read(Query::List { .. } | Query::Sessions { .. }) => return None,
@@ -363,7 +364,8 @@ impl Runner {
                     }
                     Err(refusal) => {
                         for read in reads {
-                            let (Read::Query(_, reply) | Read::KeepAlive(_, reply) | Read::Observe(_, _, _, reply)) = read;
+                            let (Read::Query(_, reply) | Read::KeepAlive(_, reply) | Read::Observe(_, _, _, reply)) =
+                                read;
                             reply.send(Err(refusal.clone()));
                         }
                     }

@@ -69,7 +69,14 @@ pub struct Due {
 
 impl Deadlines {
     /// A session begins, or a new leader takes it over with `left` of its TTL.
-    pub fn open(&mut self, session: SessionId, ttl: Millis, left: Option<Millis>, now: Duration, heard: Option<WallMs>) {
+    pub fn open(
+        &mut self,
+        session: SessionId,
+        ttl: Millis,
+        left: Option<Millis>,
+        now: Duration,
+        heard: Option<WallMs>,
+    ) {
         let ttl = Duration::from_millis(ttl.0);
         let (state, deadline) = match left {
             Some(left) => (State::Checkpointed, now + Duration::from_millis(left.0)),

@@ -34,10 +34,8 @@ pub(super) async fn run(host: Arc<Host>) {
             continue;
         }
         let wait = group.raft.wait(Some(PATIENCE));
-        let done = wait.metrics(
-            |metrics| metrics.snapshot.is_some_and(|log_id| log_id.index >= applied),
-            "the snapshot",
-        );
+        let done =
+            wait.metrics(|metrics| metrics.snapshot.is_some_and(|log_id| log_id.index >= applied), "the snapshot");
         if let Err(error) = done.await {
             tracing::warn!("the snapshot of group {} takes long: {error}", group.id);
         }

@@ -49,14 +49,12 @@ impl Host {
             Body::Raft { .. } | Body::Report(_) if peer.node.is_none() => {
                 reply.send(Err(Refusal::NotAllowed("only nodes may send this".to_owned())));
             }
-            Body::Raft { group, to, request, .. } => {
-                match self.group(group).filter(|group| group.replica_id == to) {
-                    Some(group) => {
-                        self.tasks.spawn(async move { reply.send(inbound::answer(group, request).await) });
-                    }
-                    None => reply.send(Err(self.no_replica())),
+            Body::Raft { group, to, request, .. } => match self.group(group).filter(|group| group.replica_id == to) {
+                Some(group) => {
+                    self.tasks.spawn(async move { reply.send(inbound::answer(group, request).await) });
                 }
-            }
+                None => reply.send(Err(self.no_replica())),
+            },
             Body::Report(report) if Some(report.node) != peer.node => {
                 reply.send(Err(Refusal::NotAllowed("a node reports for itself only".to_owned())));
             }

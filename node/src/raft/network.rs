@@ -165,8 +165,7 @@ impl RaftNetworkV2<Types> for Link {
         rpc: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let request =
-            RaftRequest::PreVote { vote: vote_to_wire(&rpc.vote), last: rpc.last_log_id.map(pos_to_wire) };
+        let request = RaftRequest::PreVote { vote: vote_to_wire(&rpc.vote), last: rpc.last_log_id.map(pos_to_wire) };
         voted(self.ask(Lane::Urgent, option.soft_ttl(), request).await?)
     }
 

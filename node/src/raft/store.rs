@@ -128,8 +128,13 @@ impl Store {
             false => Core::Shard(Box::new(Machine::new())),
         };
         let replica = Replica::new(group, empty);
-        let mut store =
-            Store { replica: Arc::clone(&replica), snapshots, applied: None, members: StoredMembership::default(), maps };
+        let mut store = Store {
+            replica: Arc::clone(&replica),
+            snapshots,
+            applied: None,
+            members: StoredMembership::default(),
+            maps,
+        };
         if let Some((meta, data)) = store.snapshots.load(group).map_err(io::Error::other)? {
             store.adopt(&snapshot_from_wire(meta).map_err(io::Error::other)?, &data)?;
         }
@@ -138,7 +143,9 @@ impl Store {
 
     fn adopt(&mut self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
         let restored = match &*lock(&self.replica.core) {
-            Core::Shard(_) => Machine::restore(data).map(|machine| Core::Shard(Box::new(machine))).map_err(io::Error::other),
+            Core::Shard(_) => {
+                Machine::restore(data).map(|machine| Core::Shard(Box::new(machine))).map_err(io::Error::other)
+            }
             Core::Placement(_) => {
                 Placement::restore(data).map(|placement| Core::Placement(Box::new(placement))).map_err(io::Error::other)
             }
@@ -262,9 +269,7 @@ impl RaftStateMachine<Types> for Store {
         Ok(())
     }
 
-    async fn get_current_snapshot(
-        &mut self,
-    ) -> io::Result<Option<openraft::alias::SnapshotOf<Types, Bytes>>> {
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<openraft::alias::SnapshotOf<Types, Bytes>>> {
         let Some((meta, data)) = self.snapshots.load(self.replica.group).map_err(io::Error::other)? else {
             return Ok(None);
         };

@@ -1,0 +1,282 @@
+//! A whole cluster on one thread: three hosts over an in-memory transport, logs on in-memory disks,
+//! tokio's clock paused. Nothing here knows of sockets, threads or real time; the same host, group,
+//! session, placement and log code runs as in a process.
+
+mod log_support;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use log_support::MemDisk;
+use tokio::{sync::watch, time::Instant};
+use wardlock::{
+    clock::Clock,
+    config::Timing,
+    disk::{
+        log::{Options, SharedLog},
+        snapshots::Snapshots,
+    },
+    host::{Door, Host, Parts},
+};
+use wardlock_machine::{
+    Acquire, Answer, Command, Holder, Key, Metadata, Millis, Mode, Name, Outcome, Query, SessionId, WallMs,
+};
+use wardlock_placement::{Goal, NodeId, ShardMap};
+use wardlock_router::{Client, Connected, client::Boot, link::memory::Hub};
+use wardlock_wire::KeptAlive;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const SHARDS: u32 = 4;
+
+/// Tokio's clock, which the tests pause.
+#[derive(Debug)]
+struct Paused(Instant);
+
+impl Clock for Paused {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn wall(&self) -> WallMs {
+        WallMs(1_700_000_000_000 + self.0.elapsed().as_millis() as u64)
+    }
+}
+
+impl wardlock_router::Clock for Paused {
+    fn now(&self) -> Boot {
+        Boot(self.0.elapsed())
+    }
+}
+
+struct Cluster {
+    hub: Hub,
+    clock: Arc<Paused>,
+    disks: BTreeMap<NodeId, (MemDisk, MemDisk)>,
+    hosts: BTreeMap<NodeId, (Arc<Host>, SharedLog)>,
+}
+
+impl Cluster {
+    async fn start() -> Cluster {
+        let mut cluster = Cluster {
+            hub: Hub::new(),
+            clock: Arc::new(Paused(Instant::now())),
+            disks: (1..=3).map(|n| (NodeId(n), Default::default())).collect(),
+            hosts: BTreeMap::new(),
+        };
+        cluster.hub.set_delay(Duration::from_millis(1));
+        cluster.hub.set_lost_after(Duration::from_millis(500));
+        for node in 1..=3 {
+            cluster.start_node(NodeId(node)).await;
+        }
+        for (host, _) in cluster.hosts.values() {
+            host.ready().await;
+        }
+        cluster
+    }
+
+    async fn start_node(&mut self, node: NodeId) {
+        let (log_disk, snapshot_disk) = &self.disks[&node];
+        let fatal = Arc::new(|why: &str| panic!("{why}"));
+        let (log, writer) = SharedLog::open(log_disk.clone(), Options::default(), fatal).expect("the log opens");
+        tokio::spawn(writer.run());
+        let door = Arc::new(Door::default());
+        let transport = self.hub.attach(node, Arc::clone(&door) as _);
+        let seeds = (1..=3).map(|n: u32| n.to_string());
+        let client =
+            Client::with_clock(Arc::new(Connected(Arc::clone(&transport))), seeds, Arc::clone(&self.clock) as _);
+        let nodes: BTreeSet<NodeId> = (1..=3).map(NodeId).collect();
+        let host = Host::start(Parts {
+            node,
+            goal: Goal::new(SHARDS, 3, nodes.clone()).expect("a goal"),
+            nodes,
+            addresses: wardlock_placement::Node { quic: format!("node-{node}:1"), http: None, domain: None },
+            timing: Timing {
+                heartbeat: Duration::from_millis(200),
+                election_min: Duration::from_millis(400),
+                election_max: Duration::from_millis(600),
+            },
+            clock: Arc::clone(&self.clock) as _,
+            transport,
+            client,
+            log: log.clone(),
+            snapshots: Arc::new(Snapshots::open(snapshot_disk.clone(), 1 << 20).expect("the snapshots open")),
+            disk_low: Arc::new(|| false),
+            maps: watch::Sender::new(Arc::new(ShardMap::default())),
+        })
+        .await
+        .expect("the host starts");
+        door.open(Arc::clone(&host));
+        self.hosts.insert(node, (host, log));
+    }
+
+    /// The node's process ends: nothing that is not on its disk remains.
+    async fn stop_node(&mut self, node: NodeId) {
+        let (host, log) = self.hosts.remove(&node).expect("it runs");
+        self.hub.detach(node);
+        host.halt().await;
+        log.close();
+    }
+
+    async fn client(&self) -> Client {
+        let transport = self.hub.attach_client(1_000 + self.hosts.len() as u64);
+        let seeds = (1..=3).map(|n: u32| n.to_string());
+        let client = Client::with_clock(Arc::new(Connected(transport)), seeds, Arc::clone(&self.clock) as _);
+        client.ready(PATIENCE).await.expect("a map");
+        client
+    }
+
+    fn leaders(&self) -> BTreeMap<NodeId, usize> {
+        let counts = self.hosts.iter().map(|(node, (host, _))| {
+            let status = host.status();
+            let leads = status.groups.iter().filter(|g| g.group.0 != 0 && g.leader == Some(*node)).count();
+            (*node, leads)
+        });
+        counts.collect()
+    }
+}
+
+fn paused<T>(body: impl Future<Output = T>) -> T {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+    runtime.block_on(body)
+}
+
+async fn open(client: &Client, ttl: u64) -> SessionId {
+    let session = client.new_session_id();
+    let holder = Holder { client_id: "tester".into(), ttl: Millis(ttl), metadata: Metadata::new() };
+    let outcome = client.write(Command::OpenSession { session, holder }, PATIENCE).await;
+    assert!(matches!(outcome, Ok(Outcome::Opened { .. })), "{outcome:?}");
+    session
+}
+
+fn acquire(client: &Client, session: SessionId, name: &str, wait: u64) -> Command {
+    Command::Acquire(Acquire {
+        session,
+        request: client.random_request(),
+        key: key(name),
+        mode: Mode::Exclusive,
+        lease: None,
+        wait: Millis(wait),
+        priority: 0,
+        lock_delay: Millis(0),
+        metadata: Metadata::new(),
+        value: None,
+    })
+}
+
+fn key(name: &str) -> Key {
+    Key::lock(Name::new(name).expect("a name"))
+}
+
+async fn holders(client: &Client, name: &str) -> usize {
+    match client.read(Query::Object { key: key(name) }, PATIENCE).await {
+        Ok(Answer::Object(object)) => object.map_or(0, |object| object.holders.len()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn three_hosts_on_one_thread_grant_and_release() {
+    paused(async {
+        let cluster = Cluster::start().await;
+        let client = cluster.client().await;
+        let session = open(&client, 60_000).await;
+        for n in 0..40 {
+            let name = format!("orders/{n}");
+            let outcome = client.write(acquire(&client, session, &name, 0), PATIENCE).await;
+            let Ok(Outcome::Granted(grant)) = outcome else { panic!("{outcome:?}") };
+            assert_eq!(holders(&client, &name).await, 1);
+            let release =
+                Command::Release { request: client.random_request(), key: key(&name), lock_id: grant.lock_id };
+            assert_eq!(client.write(release, PATIENCE).await, Ok(Outcome::Released));
+            assert_eq!(holders(&client, &name).await, 0);
+        }
+    });
+}
+
+#[test]
+fn a_silent_session_ends_everywhere_and_its_locks_pass_on_no_earlier_than_its_ttl() {
+    paused(async {
+        let cluster = Cluster::start().await;
+        let client = cluster.client().await;
+        let (silent, waiter) = (open(&client, 10_000).await, open(&client, 120_000).await);
+        for n in 0..8 {
+            let outcome = client.write(acquire(&client, silent, &format!("n/{n}"), 0), PATIENCE).await;
+            assert!(matches!(outcome, Ok(Outcome::Granted(_))), "{outcome:?}");
+        }
+        assert_eq!(client.keep_alive(silent, PATIENCE).await, Ok(KeptAlive::Alive));
+        let spoke = Instant::now();
+        let waits = (0..8).map(|n| {
+            let command = acquire(&client, waiter, &format!("n/{n}"), 60_000);
+            let client = client.clone();
+            async move { client.write(command, Duration::from_secs(70)).await }
+        });
+        for outcome in futures_util::future::join_all(waits).await {
+            assert!(matches!(outcome, Ok(Outcome::Granted(_))), "{outcome:?}");
+        }
+        let waited = spoke.elapsed();
+        assert!(waited >= Duration::from_millis(9_999), "granted after {waited:?}, before the TTL was over");
+        assert!(waited < Duration::from_secs(11), "granted after {waited:?}, a second after the TTL");
+        assert_eq!(client.keep_alive(silent, PATIENCE).await, Ok(KeptAlive::Ended));
+    });
+}
+
+#[test]
+fn a_restarted_node_catches_up_and_leaders_spread_again() {
+    paused(async {
+        let mut cluster = Cluster::start().await;
+        let client = cluster.client().await;
+        let session = open(&client, 600_000).await;
+        let mut granted = Vec::new();
+        for round in 0..3_u32 {
+            let victim = NodeId(1 + round);
+            cluster.stop_node(victim).await;
+            for n in 0..10 {
+                let name = format!("{round}/{n}");
+                let outcome = client.write(acquire(&client, session, &name, 0), PATIENCE).await;
+                assert!(matches!(outcome, Ok(Outcome::Granted(_))), "one node of three is down: {outcome:?}");
+                granted.push(name);
+            }
+            cluster.start_node(victim).await;
+            tokio::time::sleep(Duration::from_secs(15)).await;
+            let leaders = cluster.leaders();
+            let (most, least) = (leaders.values().max().unwrap(), leaders.values().min().unwrap());
+            assert!(most - least <= 1, "leaders are not spread after node {victim} came back: {leaders:?}");
+            assert_eq!(leaders.values().sum::<usize>(), SHARDS as usize);
+        }
+        for name in granted {
+            assert_eq!(holders(&client, &name).await, 1, "{name} was granted and never released");
+        }
+    });
+}
+
+#[test]
+fn without_a_majority_nothing_is_answered_and_all_returns_with_it() {
+    paused(async {
+        let mut cluster = Cluster::start().await;
+        let client = cluster.client().await;
+        let session = open(&client, 600_000).await;
+        let first = client.write(acquire(&client, session, "kept", 0), PATIENCE).await;
+        assert!(matches!(first, Ok(Outcome::Granted(_))), "{first:?}");
+        cluster.stop_node(NodeId(1)).await;
+        cluster.stop_node(NodeId(2)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let read = client.read(Query::Object { key: key("kept") }, Duration::from_secs(3)).await;
+        assert!(read.is_err(), "a minority answered a linearizable read: {read:?}");
+        let write = client.write(acquire(&client, session, "other", 0), Duration::from_secs(3)).await;
+        assert!(
+            matches!(
+                write,
+                Err(wardlock_router::Error::Unavailable { .. } | wardlock_router::Error::Unreachable { .. })
+            ),
+            "{write:?}"
+        );
+        cluster.start_node(NodeId(1)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(holders(&client, "kept").await, 1);
+        assert_eq!(holders(&client, "other").await, 0);
+    });
+}
