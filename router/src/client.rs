@@ -196,9 +196,9 @@ impl Client {
     }
 
     /// Takes a request out of its queue, or gives back what it got, in the background: for callers of
-    /// [`Client::write`] whose own caller has gone away while an acquire waits.
-    pub fn withdraw(&self, session: SessionId, request: RequestId, key: Key) {
-        self.inner.janitor.leave(Chore::Cancel { session, request, key, open: None });
+    /// [`Client::write`] whose own caller has gone away while an acquire waits, and will not repeat it.
+    pub fn withdraw(&self, acquire: Acquire) {
+        self.inner.janitor.leave(Chore::Withdraw { acquire: Box::new(acquire), open: None });
     }
 
     /// An object once its revision exceeds `since`, or as it is after `wait`; with the revision to ask

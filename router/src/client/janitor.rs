@@ -1,4 +1,4 @@
-//! What dropped guards, sessions and waits leave behind: releases, closings and cancellations that nobody
+//! What dropped guards, sessions and waits leave behind: releases, closings and withdrawals that nobody
 //! waits for.
 //!
 //! Best effort, and bounded twice: so many chores may queue, and so many run at once. A chore that finds
@@ -15,12 +15,14 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::mpsc;
-use wardlock_machine::{Command, Key, LockId, RequestId, SessionId};
+use wardlock_machine::{Acquire, Command, Key, LockId, Millis, Outcome, RequestId, SessionId};
 
 use super::{
     core::Core,
+    outcome,
     requests::{Open, Requests},
 };
+use crate::Error;
 
 /// The most chores that wait.
 const QUEUE: usize = 16_384;
@@ -38,8 +40,8 @@ pub(crate) struct Janitor {
 
 /// Something to be written that nobody waits for.
 pub(crate) enum Chore {
-    /// A request of an acquire that nobody wants any more. It stays unanswered until this is done.
-    Cancel { session: SessionId, request: RequestId, key: Key, open: Option<Open> },
+    /// A request that nobody wants any more. It counts as unanswered until this is done.
+    Withdraw { acquire: Box<Acquire>, open: Option<Open> },
     /// A grant to be given back. Its request is numbered when it is sent, not when it is left: by then a
     /// shard may have seen too many later ones.
     Release { requests: Arc<Requests>, key: Key, lock_id: LockId },
@@ -81,16 +83,35 @@ async fn work(core: Arc<Core>, mut queue: mpsc::Receiver<Chore>) {
 }
 
 async fn one(core: &Core, chore: Chore) {
-    // Held until the command is answered.
-    let (command, _open) = match chore {
-        Chore::Cancel { session, request, key, open } => (Command::Cancel { session, request, key }, open),
+    let done = match chore {
+        // The request is held open until all of it is done.
+        Chore::Withdraw { acquire, open: _open } => withdraw(core, *acquire).await,
         Chore::Release { requests, key, lock_id } => {
             let open = requests.begin();
-            (Command::Release { request: open.id(), key, lock_id }, Some(open))
+            write(core, Command::Release { request: open.id(), key, lock_id }).await.map(drop)
         }
-        Chore::Close { session } => (Command::CloseSession { session }, None),
+        Chore::Close { session } => write(core, Command::CloseSession { session }).await.map(drop),
     };
-    if let Err(error) = core.write(command, PATIENCE).await {
+    if let Err(error) = done {
         tracing::debug!(%error, "left to its lease");
     }
+}
+
+/// Takes a request back, wherever it got to. Cancelling takes it out of the queue. Then the *same* request
+/// is asked without waiting, which tells what became of it: a grant whose answer was lost is told again,
+/// and given back. One that had not arrived yet is settled by this, so that it grants nothing later.
+async fn withdraw(core: &Core, mut acquire: Acquire) -> Result<(), Error> {
+    let (session, request, key) = (acquire.session, acquire.request, acquire.key.clone());
+    write(core, Command::Cancel { session, request, key: key.clone() }).await?;
+    acquire.wait = Millis(0);
+    if let Outcome::Granted(grant) = write(core, Command::Acquire(acquire)).await? {
+        // A release is known by its lock id, whatever its request is called.
+        let request = RequestId::Keyed { key: rand::random() };
+        write(core, Command::Release { request, key, lock_id: grant.lock_id }).await?;
+    }
+    Ok(())
+}
+
+async fn write(core: &Core, command: Command) -> Result<Outcome, Error> {
+    outcome(core.write(command, PATIENCE).await)
 }

@@ -150,7 +150,7 @@ impl Lock<'_> {
             return Err(LockError::SessionLost);
         }
         let open = session.requests().begin();
-        let command = Command::Acquire(Acquire {
+        let acquire = Acquire {
             session: session.id(),
             request: open.id(),
             key: key.clone(),
@@ -161,10 +161,11 @@ impl Lock<'_> {
             lock_delay: to_millis(self.lock_delay),
             metadata: self.metadata,
             value: self.value,
-        });
+        };
         let clock = &session.client().core().clock;
         let sent = clock.now();
-        let asking = Asking { session, key, open: Some(open) };
+        let command = Command::Acquire(acquire.clone());
+        let asking = Asking { session, unanswered: Some((acquire, open)) };
         let settled = tokio::select! {
             biased;
             () = session.vital().lost().cancelled() => Err(LockError::SessionLost),
@@ -172,7 +173,7 @@ impl Lock<'_> {
         };
         match settled {
             Ok(grant) => {
-                let key = asking.answered();
+                asking.answered();
                 let own = grant
                     .lease
                     .map(|lease| sent + less_drift(to_duration(grant.waited).saturating_add(to_duration(lease))));
@@ -180,7 +181,7 @@ impl Lock<'_> {
                 // An answer that took longer than the lease: dropping the guard gives back what is left.
                 if guard.is_held() { Ok(guard) } else { Err(guard.why_lost()) }
             }
-            // Nobody knows, or nobody asked: the drop of `asking` cancels.
+            // Nobody knows, or nobody asked: the drop of `asking` withdraws.
             Err(error @ (LockError::SessionLost | LockError::Call(Error::OutcomeUnknown))) => Err(error),
             Err(error) => {
                 asking.answered();
@@ -232,27 +233,24 @@ impl Session {
     }
 }
 
-/// A request that has no answer yet. Dropped so, it is cancelled in the background, and counts as
+/// A request that has no answer yet. Dropped so, it is withdrawn in the background, and counts as
 /// unanswered until that is done.
 struct Asking<'a> {
     session: &'a Session,
-    key: Key,
-    open: Option<Open>,
+    unanswered: Option<(Acquire, Open)>,
 }
 
 impl Asking<'_> {
     /// It has one now.
-    fn answered(mut self) -> Key {
-        self.open = None;
-        self.key.clone()
+    fn answered(mut self) {
+        self.unanswered = None;
     }
 }
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        if let Some(open) = self.open.take() {
-            let (session, request, key) = (self.session.id(), open.id(), self.key.clone());
-            self.session.leave(Chore::Cancel { session, request, key, open: Some(open) });
+        if let Some((acquire, open)) = self.unanswered.take() {
+            self.session.leave(Chore::Withdraw { acquire: Box::new(acquire), open: Some(open) });
         }
     }
 }

@@ -129,7 +129,10 @@ async fn a_guard_without_a_lease_ends_with_its_session() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_wait_is_cancelled_and_stays_unanswered_until_then() {
     let fake = Fake::new(map(1, 1), |_, _, op| match op {
-        Op::Write(Command::Acquire(acquire)) if acquire.key.name.as_str() == "busy" => Reply::Never,
+        Op::Write(Command::Acquire(acquire)) if acquire.key.name.as_str() == "busy" => match acquire.wait {
+            Millis(0) => outcome(Outcome::Cancelled),
+            _ => Reply::Never,
+        },
         Op::Write(Command::Cancel { .. }) => Reply::After(SECOND, Ok(Response::Outcome(Outcome::Cancelled))),
         _ => well(op),
     });
@@ -154,6 +157,28 @@ async fn a_dropped_wait_is_cancelled_and_stays_unanswered_until_then() {
         matches!(cancels[..], [Command::Cancel { request, .. }] if *request == RequestId::Native { seq: 1, low: 1 }),
         "{cancels:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_whose_answer_was_lost_is_given_back() {
+    let lost = AtomicU32::new(0);
+    let fake = Fake::new(map(1, 1), move |_, _, op| match op {
+        Op::Write(Command::Acquire(_)) if lost.fetch_add(1, Ordering::Relaxed) == 0 => Reply::Never,
+        Op::Write(Command::Cancel { .. }) => outcome(Outcome::Done),
+        _ => well(op),
+    });
+    let session = session(&fake).await;
+    assert!(timeout(SECOND, session.lock("a").wait(5 * SECOND).acquire()).await.is_err());
+    sleep(SECOND).await;
+    let writes = fake.writes();
+    let [_, Command::Acquire(first), Command::Cancel { .. }, Command::Acquire(again), Command::Release { lock_id, .. }] =
+        &writes[..]
+    else {
+        panic!("{writes:?}")
+    };
+    assert_eq!(first.request, again.request, "what became of *this* request is asked");
+    assert_eq!(again.wait, Millis(0));
+    assert_eq!(lock_id.session, session.id());
 }
 
 #[tokio::test(start_paused = true)]
