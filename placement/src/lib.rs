@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod hash;
 pub mod ids;
 pub mod map;
 
+pub use hash::*;
 pub use ids::*;
 pub use map::*;

@@ -2,5 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod client;
+mod error;
 pub mod http;
 pub mod link;
+mod routes;
+
+pub use client::{
+    Client, Clock, Dialer, Election, Guard, LeaderWatch, Leadership, Lock, LockError, OpenError, Session, SessionState,
+};
+pub use error::Error;

@@ -8,7 +8,7 @@ use http_support::*;
 use serde_json::{Value, json};
 use wardlock_machine::*;
 use wardlock_placement::{GroupId, NodeId};
-use wardlock_router::http::backend::Error;
+use wardlock_router::Error;
 use wardlock_wire::KeptAlive;
 
 const SID: &str = "00010000000000000000000000009f3c";
@@ -296,7 +296,7 @@ async fn sessions_from_open_to_close() {
     assert_eq!((&page["next"], &page["sessions"][0]["clientId"]), (&json!(SID), &json!("worker-7")));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_close_that_takes_too_long_is_accepted() {
     let fake = Fake::new();
     let view = SessionView {
@@ -503,7 +503,7 @@ async fn who_hangs_up_leaves_no_waiter_behind() {
     let hung_up = tokio::time::timeout(Duration::from_millis(10), gateway.handle(acquire())).await;
     assert!(hung_up.is_err());
     let withdrawn = (SESSION, RequestId::Keyed { key: 42 }, Key::lock(name("a")));
-    assert_eq!(*fake.withdrawn.lock().unwrap(), [withdrawn.clone()]);
+    assert_eq!(*fake.withdrawn.lock().unwrap(), [withdrawn]);
     // Nor does one who cannot know what became of it.
     fake.fails(Error::OutcomeUnknown);
     assert_eq!(gateway.handle(acquire()).await.status(), 504);

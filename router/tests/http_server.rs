@@ -119,7 +119,7 @@ async fn stopping_lets_requests_finish_and_streams_end() {
     until(&mut stream, "event: leader").await;
     // A close of a session that is under way: its second look says that it is over.
     let ended = || Ok((Answer::Session(Err(SessionGone::Ended)), None));
-    fake.views.lock().unwrap().extend([Err(wardlock_router::http::backend::Error::Overloaded), ended()]);
+    fake.views.lock().unwrap().extend([Err(wardlock_router::Error::Overloaded), ended()]);
     fake.will(Outcome::Closing);
     let mut busy = TcpStream::connect(served.addr).await.unwrap();
     let close = format!("DELETE /api/v1/sessions/{SESSION} HTTP/1.1\r\nhost: x\r\n\r\n");
@@ -206,6 +206,9 @@ async fn the_audience_hears_each_change_and_resumes() {
     let mut late = TcpStream::connect(served.addr).await.unwrap();
     late.write_all(observe("last-event-id: 6\r\n").as_bytes()).await.unwrap();
     assert!(until(&mut late, "\n\n\r\n").await.contains("id: 9\nevent: leader"));
+    let mut restored = TcpStream::connect(served.addr).await.unwrap();
+    restored.write_all(observe("last-event-id: 1000\r\n").as_bytes()).await.unwrap();
+    assert!(until(&mut restored, "\n\n\r\n").await.contains("id: 9\nevent: leader"));
     let mut wrong = TcpStream::connect(served.addr).await.unwrap();
     wrong.write_all(observe("last-event-id: x\r\n").as_bytes()).await.unwrap();
     assert!(until(&mut wrong, "}").await.starts_with("HTTP/1.1 422"));

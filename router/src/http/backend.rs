@@ -15,40 +15,7 @@ use wardlock_machine::{
 use wardlock_placement::{GroupId, NodeId, ShardMap};
 use wardlock_wire::{KeptAlive, Status};
 
-/// Why there is no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// Nothing happened: the shard had no leader that could take the call in time.
-    #[error("unavailable: {why}")]
-    Unavailable {
-        /// When to try again.
-        retry_after: Duration,
-        /// What stood in the way.
-        why: String,
-    },
-    /// Nothing happened: no node could be reached at all.
-    #[error("no node answers: {why}")]
-    Unreachable {
-        /// What the last attempt failed with.
-        why: String,
-    },
-    /// The write was proposed and its answer is lost.
-    #[error("the write was proposed, and its answer is lost")]
-    OutcomeUnknown,
-    /// The disk is nearly full; what makes the state larger waits.
-    #[error("the disk of a majority is nearly full")]
-    DiskFull,
-    /// A queue on the way is full. Nothing happened.
-    #[error("a queue on the way is full")]
-    Overloaded,
-    /// The cluster does not let this process do that.
-    #[error("not allowed: {0}")]
-    NotAllowed(String),
-    /// The request makes no sense to the cluster.
-    #[error("malformed: {0}")]
-    Malformed(String),
-}
+use crate::{Client, Error};
 
 /// A cluster, as the gateway uses it.
 pub trait Backend: Send + Sync + 'static {
@@ -113,4 +80,58 @@ pub trait Backend: Send + Sync + 'static {
 
     /// A request id that was never used.
     fn random_request(&self) -> RequestId;
+}
+
+impl Backend for Client {
+    async fn write(&self, command: Command, patience: Duration) -> Result<Outcome, Error> {
+        Client::write(self, command, patience).await
+    }
+
+    fn withdraw(&self, session: SessionId, request: RequestId, key: Key) {
+        Client::withdraw(self, session, request, key);
+    }
+
+    async fn read(&self, query: Query, patience: Duration) -> Result<Answer, Error> {
+        Client::read(self, query, patience).await
+    }
+
+    async fn list(&self, query: Query, patience: Duration) -> Result<Vec<Object>, Error> {
+        Client::list(self, query, patience).await
+    }
+
+    async fn fence(&self, checks: Vec<(Name, Token)>, patience: Duration) -> Result<Vec<bool>, Error> {
+        Client::fence(self, checks, patience).await
+    }
+
+    async fn session_view(&self, session: SessionId, patience: Duration) -> Result<(Answer, Option<WallMs>), Error> {
+        Client::session_view(self, session, patience).await
+    }
+
+    async fn keep_alive(&self, session: SessionId, patience: Duration) -> Result<KeptAlive, Error> {
+        Client::keep_alive(self, session, patience).await
+    }
+
+    async fn observe(&self, key: Key, since: Revision, wait: Duration) -> Result<(Option<Object>, Revision), Error> {
+        Client::observe(self, key, since, wait).await
+    }
+
+    fn map(&self) -> Arc<ShardMap> {
+        Client::map(self)
+    }
+
+    async fn status(&self, node: NodeId, patience: Duration) -> Result<Status, Error> {
+        Client::status(self, node, patience).await
+    }
+
+    async fn transfer(&self, group: GroupId, to: NodeId, patience: Duration) -> Result<(), Error> {
+        Client::transfer(self, group, to, patience).await
+    }
+
+    fn new_session_id(&self) -> SessionId {
+        Client::new_session_id(self)
+    }
+
+    fn random_request(&self) -> RequestId {
+        Client::random_request(self)
+    }
 }

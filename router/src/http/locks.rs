@@ -9,13 +9,14 @@ use wardlock_machine::{
 
 use super::{
     Gateway,
-    backend::{Backend, Error},
+    backend::Backend,
     call::Call,
     outcome,
     problem::Problem,
     render::{Granted, HolderView, LockView, SUCCESS},
     reply::Reply,
 };
+use crate::Error;
 
 const NOTHING: Millis = Millis(0);
 

@@ -16,6 +16,7 @@ use http::{HeaderValue, header};
 use wardlock_machine::{Key, LockId, Name, Object, Revision};
 
 use super::{Gateway, backend::Backend, call::Call, problem::Problem, render::LeaderView};
+use crate::Error;
 
 const PULSE: Duration = Duration::from_secs(15);
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -34,14 +35,12 @@ impl<B: Backend> Gateway<B> {
             Audience { gateway: self.clone(), key: Key::election(name), since: Revision(0), seen: Seen::Nothing };
         // The first look comes before the headers: what is wrong now is a plain refusal.
         let (object, revision) = self.backend().observe(audience.key.clone(), Revision(0), Duration::ZERO).await?;
-        let first = match resumed {
-            Some(since) => {
-                audience.since = since;
-                audience.seen = Seen::Upto(since);
-                audience.chunk(object.as_ref(), revision)
-            }
-            None => audience.chunk(object.as_ref(), revision),
-        };
+        // An id from before a restore is ahead of everything to come: its bearer starts anew.
+        if let Some(since) = resumed.filter(|since| *since <= revision) {
+            audience.since = since;
+            audience.seen = Seen::Upto(since);
+        }
+        let first = audience.chunk(object.as_ref(), revision);
         let rest = stream::unfold(audience, |mut audience| async move {
             let chunk = audience.next().await?;
             Some((Ok::<_, Infallible>(chunk), audience))
@@ -87,7 +86,7 @@ impl<B: Backend> Audience<B> {
             Ok((object, revision)) => Some(self.chunk(object.as_ref(), revision)),
             Err(error) => {
                 let pause = match &error {
-                    super::backend::Error::Unavailable { retry_after, .. } => (*retry_after).min(RETRY_MAX),
+                    Error::Unavailable { retry_after, .. } => (*retry_after).min(RETRY_MAX),
                     _ => RETRY_MAX,
                 };
                 tokio::select! {

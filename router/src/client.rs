@@ -1,0 +1,301 @@
+//! The client: sessions, locks and elections over a whole cluster.
+//!
+//! A [`Client`] knows the shard map, sends each call to the leader of the right shard and repeats what is
+//! safe to repeat. It is a handle: clone it freely. Any number of calls may be under way at once, pipelined
+//! over one connection per node; a call costs no task. Each client runs three tasks in all, however many
+//! sessions it has: one keeps the map fresh, one keeps the sessions alive, one does what dropped guards
+//! leave behind. They end with the last handle.
+//!
+//! ```no_run
+//! # async fn example(client: wardlock_router::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! let session = client.session("worker-7").ttl(Duration::from_secs(10)).open().await?;
+//! let guard = session.lock("orders/42").wait(Duration::from_secs(5)).acquire().await?;
+//! println!("token for the resource: {}", guard.fencing_token());
+//! guard.release().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Promises
+//! 1. An error says whether anything may have happened: only [`Error::OutcomeUnknown`] says that it may.
+//! 2. A holder is told that it has lost its lock before a server can grant it to another, as long as no two
+//!    clocks differ in speed by more than 1 % and the process is not stopped; one that was stopped learns
+//!    it when it asks, and within half a second otherwise.
+//! 3. A lock that a caller gave up waiting for is not left held: it is cancelled in the background.
+//!
+//! This file has the calls that go to shards one by one; [`session`](Client::session) opens the comfortable
+//! part.
+
+mod call;
+mod clock;
+mod core;
+mod election;
+mod fan;
+mod guard;
+mod janitor;
+mod keeper;
+mod lock;
+mod requests;
+mod session;
+#[cfg(test)]
+mod tests;
+mod vital;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+use wardlock_machine::*;
+use wardlock_placement::{GroupId, MapVersion, NodeId, ShardMap};
+use wardlock_wire::{Body, KeptAlive, Op, Response, Status};
+
+use self::{
+    call::{GIVE_UP, Replied, Work, millis},
+    core::Core,
+    janitor::{Chore, Janitor},
+    keeper::Keeper,
+};
+pub use self::{
+    clock::{Boot, BootClock, Clock, less_drift},
+    core::Dialer,
+    election::{Election, LeaderWatch, Leadership},
+    guard::Guard,
+    lock::{Lock, LockError},
+    session::{OpenError, Session, SessionBuilder},
+    vital::SessionState,
+};
+use crate::{Error, routes::Target};
+
+/// A handle on a cluster.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    core: Arc<Core>,
+    keeper: Arc<Keeper>,
+    janitor: Janitor,
+    _stop: DropGuard,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client(map {})", self.map().version)
+    }
+}
+
+impl Client {
+    /// A client over `dialer`, which starts to look for the map at `seeds`, each a `host:port`. Returns at
+    /// once; [`Client::ready`] waits for the map. Must be called within a tokio runtime.
+    pub fn over(dialer: Arc<dyn Dialer>, seeds: impl IntoIterator<Item = impl Into<String>>) -> Client {
+        Client::with_clock(dialer, seeds, Arc::new(BootClock))
+    }
+
+    /// The same, with a clock of the caller's for the deadlines of sessions and locks.
+    pub fn with_clock(
+        dialer: Arc<dyn Dialer>,
+        seeds: impl IntoIterator<Item = impl Into<String>>,
+        clock: Arc<dyn Clock>,
+    ) -> Client {
+        let core = Arc::new(Core::new(dialer, clock, seeds.into_iter().map(Into::into).collect()));
+        let stop = CancellationToken::new();
+        let keeper = Arc::new(Keeper::default());
+        let (stopped, mapped) = (stop.clone(), core.clone());
+        tokio::spawn(async move { stopped.run_until_cancelled(mapped.keep_map()).await });
+        let (stopped, kept, keeping) = (stop.clone(), core.clone(), keeper.clone());
+        tokio::spawn(async move { stopped.run_until_cancelled(keeping.run(&kept)).await });
+        let janitor = Janitor::start(core.clone());
+        Client { inner: Arc::new(Inner { core, keeper, janitor, _stop: stop.drop_guard() }) }
+    }
+
+    /// Waits until a shard map is known.
+    pub async fn ready(&self, patience: Duration) -> Result<(), Error> {
+        let mut last = Error::Unreachable { why: "no seed answers".into() };
+        let known = async {
+            while self.map().version == MapVersion(0) {
+                if let Err(error) = self.refresh().await {
+                    last = error;
+                }
+                // A cluster that is not founded yet has no map to give.
+                if self.map().version == MapVersion(0) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        };
+        match tokio::time::timeout(patience, known).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(last),
+        }
+    }
+
+    /// Takes a map that the caller has from elsewhere, unless the client's own is as new.
+    pub fn learn(&self, map: Arc<ShardMap>) {
+        self.core().learn(map);
+    }
+
+    /// The newest shard map known; of version 0 where none is.
+    pub fn map(&self) -> Arc<ShardMap> {
+        self.core().routes().map().clone()
+    }
+
+    /// Asks a node for a newer map now.
+    pub async fn refresh(&self) -> Result<(), Error> {
+        self.core().refresh().await
+    }
+
+    /// Has a command applied by the shard of its key, or by its session's home where it has no key. All
+    /// but [`Command::Break`] is repeated until its outcome is known.
+    pub async fn write(&self, command: Command, patience: Duration) -> Result<Outcome, Error> {
+        outcome(self.core().write(command, patience).await)
+    }
+
+    /// Has a command applied by a group: what one shard tells another. [`Outcome::StaleEpoch`] is handed to
+    /// the caller.
+    pub async fn write_to(&self, group: GroupId, command: Command, patience: Duration) -> Result<Outcome, Error> {
+        outcome(self.core().run(Target::Group(group), &Work::Op(Op::Write(command)), patience).await)
+    }
+
+    /// Reads linearizably: one object, one session, fences of one shard, or a page over all shards.
+    pub async fn read(&self, query: Query, patience: Duration) -> Result<Answer, Error> {
+        if let Query::Sessions { after, limit } = query {
+            return self.sessions(after, limit, patience).await.map(Answer::Sessions);
+        }
+        if matches!(query, Query::List { .. }) {
+            return self.list(query, patience).await.map(Answer::List);
+        }
+        match self.core().read(query, patience).await? {
+            Response::Answer(answer) | Response::Session { answer, .. } => Ok(answer),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// A session, and when its home's leader last heard of it.
+    pub async fn session_view(
+        &self,
+        session: SessionId,
+        patience: Duration,
+    ) -> Result<(Answer, Option<WallMs>), Error> {
+        match self.core().read(Query::Session { session }, patience).await? {
+            Response::Session { answer, last_heartbeat } => Ok((answer, last_heartbeat)),
+            Response::Answer(answer) => Ok((answer, None)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// A session's sign of life. Sessions opened by [`Client::session`] send theirs themselves.
+    pub async fn keep_alive(&self, session: SessionId, patience: Duration) -> Result<KeptAlive, Error> {
+        self.core().keep_alive(session, patience).await.map(|(kept, _)| kept)
+    }
+
+    /// Takes a request out of its queue, or gives back what it got, in the background: for callers of
+    /// [`Client::write`] whose own caller has gone away while an acquire waits.
+    pub fn withdraw(&self, session: SessionId, request: RequestId, key: Key) {
+        self.inner.janitor.leave(Chore::Cancel { session, request, key, open: None });
+    }
+
+    /// An object once its revision exceeds `since`, or as it is after `wait`; with the revision to ask
+    /// again from.
+    pub async fn observe(
+        &self,
+        key: Key,
+        since: Revision,
+        wait: Duration,
+    ) -> Result<(Option<Object>, Revision), Error> {
+        let work = Work::Op(Op::Observe { key: key.clone(), since, wait_ms: millis(wait) });
+        match self.core().run(Target::Key(&key), &work, wait + GIVE_UP).await?.response {
+            Response::Observed { object, revision } => Ok((object, revision)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// What a node says of itself.
+    pub async fn status(&self, node: NodeId, patience: Duration) -> Result<Status, Error> {
+        match self.core().ask(node, Body::Status, patience).await? {
+            Response::Status(status) => Ok(status),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks a group's leader to hand its leadership to the replica on node `to`.
+    pub async fn transfer(&self, group: GroupId, to: NodeId, patience: Duration) -> Result<(), Error> {
+        match self.core().run(Target::Group(group), &Work::Transfer(to), patience).await?.response {
+            Response::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// An id for a new session: of the map's incarnation, and random.
+    pub fn new_session_id(&self) -> SessionId {
+        SessionId::new(Incarnation(self.map().incarnation), rand::random())
+    }
+
+    /// A request id for a caller without a session of its own here.
+    pub fn random_request(&self) -> RequestId {
+        RequestId::Keyed { key: rand::random() }
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.inner.core
+    }
+}
+
+impl Core {
+    async fn write(&self, command: Command, patience: Duration) -> Result<Replied, Error> {
+        let key = command.key().cloned();
+        let target = match (&key, command.session()) {
+            (Some(key), _) => Target::Key(key),
+            (None, Some(session)) => Target::Home(session),
+            (None, None) => return Err(Error::Malformed("this command belongs to a group: name it".into())),
+        };
+        self.run(target, &Work::Op(Op::Write(command)), patience).await
+    }
+
+    async fn read(&self, query: Query, patience: Duration) -> Result<Response, Error> {
+        let key = match &query {
+            Query::Object { key } => Some(key.clone()),
+            Query::Fence { checks } => checks.first().map(|(key, _)| key.clone()),
+            _ => None,
+        };
+        let target = match (&key, &query) {
+            (Some(key), _) => Target::Key(key),
+            (None, Query::Session { session }) => Target::Home(*session),
+            (None, Query::Fence { .. }) => return Ok(Response::Answer(Answer::Fence(Vec::new()))),
+            _ => return Err(Error::Malformed("a page is read from every shard".into())),
+        };
+        Ok(self.run(target, &Work::Op(Op::Read(query)), patience).await?.response)
+    }
+
+    /// A session's sign of life, and when the one that was answered was sent.
+    async fn keep_alive(&self, session: SessionId, patience: Duration) -> Result<(KeptAlive, Boot), Error> {
+        let replied = self.run(Target::Home(session), &Work::Op(Op::KeepAlive { session }), patience).await?;
+        match replied.response {
+            Response::KeptAlive(kept) => Ok((kept, replied.sent)),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn outcome(replied: Result<Replied, Error>) -> Result<Outcome, Error> {
+    match replied?.response {
+        Response::Outcome(outcome) => Ok(outcome),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// A node answered with something that is no answer to the question.
+fn unexpected(response: &Response) -> Error {
+    let kind = match response {
+        Response::Raft(_) => "a raft reply",
+        Response::Outcome(_) => "an outcome",
+        Response::Answer(_) => "an answer to a query",
+        Response::Session { .. } => "a session",
+        Response::KeptAlive(_) => "an answer to a keep-alive",
+        Response::Observed { .. } => "an observation",
+        Response::Map(_) => "a map",
+        Response::Status(_) => "a status",
+        Response::Done => "a bare confirmation",
+    };
+    Error::Malformed(format!("the node answered with {kind}"))
+}
