@@ -7,9 +7,11 @@
 //! leave behind. They end with the last handle.
 //!
 //! ```no_run
-//! # async fn example(client: wardlock_router::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
+//! use wardlock_router::Client;
 //!
+//! let client = Client::connect(["127.0.0.1:7401"]).await?;
 //! let session = client.session("worker-7").ttl(Duration::from_secs(10)).open().await?;
 //! let guard = session.lock("orders/42").wait(Duration::from_secs(5)).acquire().await?;
 //! println!("token for the resource: {}", guard.fencing_token());
@@ -30,6 +32,7 @@
 
 mod call;
 mod clock;
+mod connect;
 mod core;
 mod election;
 mod fan;
@@ -58,6 +61,7 @@ use self::{
 };
 pub use self::{
     clock::{Boot, BootClock, Clock, less_drift},
+    connect::{Builder, ConnectError},
     core::Dialer,
     election::{Election, LeaderWatch, Leadership},
     guard::Guard,

@@ -7,8 +7,10 @@ mod error;
 pub mod http;
 pub mod link;
 mod routes;
+pub mod tls;
 
 pub use client::{
-    Client, Clock, Dialer, Election, Guard, LeaderWatch, Leadership, Lock, LockError, OpenError, Session, SessionState,
+    Builder, Client, Clock, ConnectError, Dialer, Election, Guard, LeaderWatch, Leadership, Lock, LockError, OpenError,
+    Session, SessionState,
 };
 pub use error::Error;

@@ -7,6 +7,11 @@
 //! A call costs its caller one slot in a table; an answer costs the answering side nothing but a
 //! message in the connection's outgoing queue. Neither starts a task.
 
+mod local;
+pub mod memory;
+mod pending;
+pub mod quic;
+
 use std::{
     fmt,
     future::Future,

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod frame;
 pub mod message;
 pub mod raft;
 

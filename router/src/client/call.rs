@@ -198,6 +198,8 @@ impl Core {
 
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// The granularity of timers, and a little.
+const TICK: Duration = Duration::from_millis(2);
 
 impl Call {
     fn new(patience: Duration, pause_max: Duration, why: &str) -> Call {
@@ -286,8 +288,9 @@ impl Call {
         }
         let pause = rand::random_range(self.pause / 2..=self.pause);
         self.pause = (self.pause * 2).min(self.pause_max);
-        if now + pause >= self.deadline {
-            // An attempt that nobody has time to hear would only make the outcome unknown.
+        // An attempt that nobody has time to hear would only make the outcome unknown. Timers fire up to a
+        // tick late.
+        if now + pause + TICK >= self.deadline {
             return Err(self.verdict(self.last.clone()));
         }
         tokio::time::sleep(pause).await;

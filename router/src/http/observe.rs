@@ -105,13 +105,13 @@ impl<B: Backend> Audience<B> {
             Seen::Upto(since) => object.map_or(revision, |o| o.revision) > since,
             Seen::Leader(known) => known != leader,
         };
-        let moved = revision > self.since;
-        self.since = self.since.max(revision);
+        let moved = revision != self.since;
+        self.since = revision;
         self.seen = Seen::Leader(leader);
         match (news, moved) {
-            (true, _) => event(&LeaderView::new(object, self.since), self.since),
+            (true, _) => event(&LeaderView::new(object, revision), revision),
             // An id alone moves the client's Last-Event-ID and calls nobody.
-            (false, true) => Bytes::from(format!("id: {}\n\n", self.since)),
+            (false, true) => Bytes::from(format!("id: {revision}\n\n")),
             (false, false) => Bytes::from_static(b": nothing new\n\n"),
         }
     }

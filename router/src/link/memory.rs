@@ -1,0 +1,273 @@
+//! The link without a network: for tests and for a whole cluster on one thread.
+//!
+//! A [`Hub`] delivers between the services attached to it, through the real frames, in order for each
+//! pair, after a delay by tokio's clock: with the clock paused, a run takes no time and repeats exactly.
+//! Between any two parties messages can be delayed, lost by chance from a seed, or cut off.
+//!
+//! A lost or cut-off message shows as on a real network: its caller hears [`CallError::Lost`] after
+//! [`Hub::set_lost_after`], not knowing on which way it went missing. There is no TLS here: parties are
+//! who they were attached as.
+
+mod delivery;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+use wardlock_placement::NodeId;
+use wardlock_wire::{Body, Lane, Message, Refusal, Response, frame};
+
+use super::{CallError, Peer, PendingReply, ReplySink, Service, Transport, local, pending::Pending};
+use delivery::{Call, Parcel};
+
+/// How many messages may be under way from one party to another.
+const UNDER_WAY: usize = 1 << 16;
+
+/// Who is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Party {
+    Node(NodeId),
+    /// By its connection's number.
+    Client(u64),
+}
+
+/// Delivers between those attached to it.
+#[derive(Clone)]
+pub struct Hub(Arc<Mutex<State>>);
+
+struct State {
+    attached: BTreeMap<Party, Attached>,
+    links: BTreeMap<(Party, Party), mpsc::Sender<Parcel>>,
+    /// The calls that wait, by who asks whom. Ends when either does.
+    waiting: BTreeMap<(Party, Party), Arc<Pending>>,
+    cuts: BTreeSet<(NodeId, NodeId)>,
+    delay: Duration,
+    lost_after: Duration,
+    /// Of a million messages.
+    loss_ppm: u32,
+    random: u64,
+    connections: u64,
+}
+
+#[derive(Clone)]
+struct Attached {
+    connection: u64,
+    service: Option<Arc<dyn Service>>,
+}
+
+impl Default for Hub {
+    fn default() -> Hub {
+        Hub::new()
+    }
+}
+
+impl Hub {
+    /// A hub without delay, loss or cuts.
+    pub fn new() -> Hub {
+        Hub(Arc::new(Mutex::new(State {
+            attached: BTreeMap::new(),
+            links: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            cuts: BTreeSet::new(),
+            delay: Duration::ZERO,
+            lost_after: Duration::from_secs(4),
+            loss_ppm: 0,
+            random: 0,
+            connections: 1 << 32,
+        })))
+    }
+
+    /// Attaches a node's service; what is returned asks in this node's name. A node that was attached
+    /// before is detached: it has restarted.
+    pub fn attach(&self, node: NodeId, service: Arc<dyn Service>) -> Arc<dyn Transport> {
+        self.detach(node);
+        let mut state = self.lock();
+        state.connections += 1;
+        let connection = state.connections;
+        self.add(state, Party::Node(node), connection, Some(service))
+    }
+
+    /// Attaches a client: it asks nodes, which see it as this connection.
+    pub fn attach_client(&self, connection: u64) -> Arc<dyn Transport> {
+        self.detach_client(connection);
+        self.add(self.lock(), Party::Client(connection), connection, None)
+    }
+
+    fn add(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        party: Party,
+        connection: u64,
+        service: Option<Arc<dyn Service>>,
+    ) -> Arc<dyn Transport> {
+        state.attached.insert(party, Attached { connection, service });
+        Arc::new(Attachment { hub: self.clone(), party, connection })
+    }
+
+    /// The node's process ends: its calls are lost, calls to it too, and the others hear of it.
+    pub fn detach(&self, node: NodeId) {
+        self.drop_party(Party::Node(node), Some(node));
+    }
+
+    /// The client's connections end.
+    pub fn detach_client(&self, connection: u64) {
+        self.drop_party(Party::Client(connection), None);
+    }
+
+    /// Nothing passes between these nodes any more, in either direction.
+    pub fn cut(&self, a: NodeId, b: NodeId) {
+        self.cut_one_way(a, b);
+        self.cut_one_way(b, a);
+    }
+
+    /// Nothing passes from `from` to `to` any more.
+    pub fn cut_one_way(&self, from: NodeId, to: NodeId) {
+        self.lock().cuts.insert((from, to));
+    }
+
+    /// Ends every cut and all loss.
+    pub fn heal(&self) {
+        let mut state = self.lock();
+        state.cuts.clear();
+        state.loss_ppm = 0;
+    }
+
+    /// How long a message is under way.
+    pub fn set_delay(&self, delay: Duration) {
+        self.lock().delay = delay;
+    }
+
+    /// Loses so many of a million messages from now on, chosen by the seed.
+    pub fn set_loss(&self, ppm: u32, seed: u64) {
+        let mut state = self.lock();
+        state.loss_ppm = ppm;
+        state.random = seed;
+    }
+
+    /// After how long a caller hears that a message went missing.
+    pub fn set_lost_after(&self, lost_after: Duration) {
+        self.lock().lost_after = lost_after;
+    }
+
+    fn drop_party(&self, party: Party, node: Option<NodeId>) {
+        let (gone, others, waiting) = {
+            let mut state = self.lock();
+            let Some(gone) = state.attached.remove(&party) else { return };
+            state.links.retain(|(from, to), _| *from != party && *to != party);
+            let mut waiting = Vec::new();
+            state.waiting.retain(|(from, to), pending| {
+                let stays = *from != party && *to != party;
+                if !stays {
+                    waiting.push(pending.clone());
+                }
+                stays
+            });
+            (gone, state.attached.values().filter_map(|other| other.service.clone()).collect::<Vec<_>>(), waiting)
+        };
+        waiting.iter().for_each(|pending| pending.end());
+        for service in others {
+            service.closed(&Peer { node, connection: gone.connection });
+        }
+    }
+
+    /// Where the calls of one party to another wait, if both are attached.
+    fn waiting(&self, from: Party, connection: u64, to: Party) -> Result<Arc<Pending>, CallError> {
+        let mut state = self.lock();
+        if state.attached.get(&from).is_none_or(|me| me.connection != connection) || !state.attached.contains_key(&to) {
+            return Err(CallError::NotSent(format!("no connection to {to:?}")));
+        }
+        Ok(state.waiting.entry((from, to)).or_insert_with(|| Arc::new(Pending::new())).clone())
+    }
+
+    /// Sends a message, or says why it cannot leave.
+    fn send(&self, from: Party, to: Party, lane: Lane, message: &Message, call: Call) -> Result<(), CallError> {
+        let mut bytes = bytes::BytesMut::new();
+        frame::encode(message, lane.frame_bytes(), &mut bytes)
+            .map_err(|error| CallError::NotSent(error.to_string()))?;
+        let mut state = self.lock();
+        let parcel = Parcel { due: tokio::time::Instant::now() + state.delay, lane, bytes, call };
+        let link = state.links.entry((from, to)).or_insert_with(|| delivery::start(self, from, to));
+        link.try_send(parcel).map_err(|_| CallError::NotSent("the queue to this node is full".into()))
+    }
+
+    /// Whether a message that is due goes missing.
+    fn loses(&self, from: Party, to: Party) -> bool {
+        let mut state = self.lock();
+        if let (Party::Node(from), Party::Node(to)) = (from, to)
+            && state.cuts.contains(&(from, to))
+        {
+            return true;
+        }
+        state.loss_ppm > 0 && {
+            // SplitMix64: https://prng.di.unimi.it/splitmix64.c
+            state.random = state.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state.random;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z ^ (z >> 31)) % 1_000_000 < u64::from(state.loss_ppm)
+        }
+    }
+
+    fn attached(&self, party: Party) -> Option<Attached> {
+        self.lock().attached.get(&party).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One party's way to ask.
+struct Attachment {
+    hub: Hub,
+    party: Party,
+    connection: u64,
+}
+
+impl Attachment {
+    fn ask(&self, to: NodeId, lane: Lane, body: Body) -> Result<PendingReply, CallError> {
+        let pending = self.hub.waiting(self.party, self.connection, Party::Node(to))?;
+        let (id, receiver) = pending.enter()?;
+        let call = Call { pending: pending.clone(), id };
+        let sent = self.hub.send(self.party, Party::Node(to), lane, &Message::Call { id, body }, call);
+        if sent.is_err() {
+            pending.withdraw(id);
+        }
+        sent.map(|()| PendingReply::sent(receiver))
+    }
+}
+
+impl Transport for Attachment {
+    fn call(&self, to: NodeId, lane: Lane, body: Body) -> PendingReply {
+        if self.party == Party::Node(to)
+            && let Some(service) = self.hub.attached(self.party).and_then(|me| me.service)
+        {
+            return local::call(&*service, to, body);
+        }
+        self.ask(to, lane, body).unwrap_or_else(PendingReply::failed)
+    }
+}
+
+/// The way back of one call.
+struct WayBack {
+    hub: Hub,
+    from: Party,
+    to: Party,
+    lane: Lane,
+    pending: Arc<Pending>,
+}
+
+impl ReplySink for WayBack {
+    fn reply(&self, id: u64, result: Result<Response, Refusal>) {
+        let call = Call { pending: self.pending.clone(), id };
+        // The connection that the call came by may have ended, and another begun.
+        if self.pending.is_open()
+            && self.hub.send(self.from, self.to, self.lane, &Message::Reply { id, result }, call.clone()).is_err()
+        {
+            delivery::lose(&self.hub, call);
+        }
+    }
+}
