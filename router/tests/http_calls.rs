@@ -2,13 +2,16 @@
 
 mod http_support;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http_support::*;
 use serde_json::{Value, json};
 use wardlock_machine::*;
 use wardlock_placement::{GroupId, NodeId};
-use wardlock_router::Error;
+use wardlock_router::{
+    Error,
+    http::{Gateway, GatewayInfo},
+};
 use wardlock_wire::KeptAlive;
 
 const SID: &str = "00010000000000000000000000009f3c";
@@ -551,6 +554,17 @@ async fn probes_and_metrics_at_both_places() {
         let response = gateway.handle(request("GET", &format!("{prefix}/metrics"), "")).await;
         assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/plain"));
     }
+    let info = GatewayInfo {
+        cluster: "test".into(),
+        certs_hint: Some("/etc/wardlock".into()),
+        ready: Arc::new(|| Err("3 shards have no leader".into())),
+        metrics: Arc::new(String::new),
+    };
+    let starting = Gateway::new(Fake::new(), info);
+    let (status, problem) = send(&starting, "GET", "/readyz", "").await;
+    assert_eq!((status, &problem["detail"]), (503, &json!("3 shards have no leader")));
+    assert_eq!(send(&starting, "GET", "/livez", "").await.0, 200);
+    assert_eq!(send(&starting, "GET", "/api/v1/cluster", "").await.1["certs"], "/etc/wardlock");
     let response = gateway.handle(request("DELETE", "/livez", "")).await;
     assert_eq!((response.status().as_u16(), &response.headers()["allow"]), (405, &"GET, HEAD".parse().unwrap()));
 }

@@ -15,6 +15,7 @@ use tokio::{
 };
 use wardlock_machine::*;
 use wardlock_router::http::{MutualTls, ServeError, ServerConfig, serve, server::check};
+use wardlock_router::tls::Identity;
 
 struct Served {
     addr: SocketAddr,
@@ -232,7 +233,8 @@ async fn beyond_loopback_strangers_stay_out() {
 
     let authority = Authority::new();
     let (chain, key) = authority.issue("localhost");
-    let tls = MutualTls::new(chain, key, authority.roots()).unwrap();
+    let identity = Identity::from_der(vec![authority.cert.clone()], chain, key).unwrap();
+    let tls = MutualTls::new(&identity).unwrap();
     let served = start(&Fake::new(), ServerConfig { tls: Some(tls), ..quick() }).await;
     let (chain, key) = authority.issue("client");
     let known = authority.client().with_client_auth_cert(chain, key).unwrap();

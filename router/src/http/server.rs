@@ -15,8 +15,6 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::{GracefulShutdown, Watcher},
 };
-use rustls::{RootCertStore, server::WebPkiClientVerifier};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -26,6 +24,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{Backend, Gateway};
+use crate::tls::{Identity, TlsError};
 
 /// The most bytes of a request's head: the longest name, every byte escaped, and room for headers.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -53,31 +52,15 @@ impl Default for ServerConfig {
     }
 }
 
-/// TLS that asks clients for a certificate and takes none but those of its roots. There is no other way to
+/// TLS that asks clients for a certificate and takes none but those of its authority. There is no other way to
 /// make one, so holding it proves that strangers stay out.
 #[derive(Clone, Debug)]
 pub struct MutualTls(Arc<rustls::ServerConfig>);
 
 impl MutualTls {
-    /// The server's own chain and key, and the roots that clients' certificates must come from.
-    pub fn new(
-        chain: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
-        clients: RootCertStore,
-    ) -> Result<MutualTls, ServeError> {
-        let wrong = |e: &dyn std::fmt::Display| ServeError::Tls(e.to_string());
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(clients), Arc::clone(&provider))
-            .build()
-            .map_err(|e| wrong(&e))?;
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|e| wrong(&e))?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(chain, key)
-            .map_err(|e| wrong(&e))?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(MutualTls(Arc::new(config)))
+    /// With this identity, for clients of its authority.
+    pub fn new(identity: &Identity) -> Result<MutualTls, TlsError> {
+        Ok(MutualTls(Arc::new(identity.server_config(&[b"http/1.1"])?)))
     }
 }
 
@@ -87,9 +70,6 @@ pub enum ServeError {
     /// Anybody could take, break and read every lock.
     #[error("{0} is not loopback: the HTTP gateway listens there only with mutual TLS")]
     NeedsTls(SocketAddr),
-    /// The certificates do not fit.
-    #[error("the gateway's certificates: {0}")]
-    Tls(String),
     /// The listening socket failed.
     #[error("the gateway's listening socket")]
     Listener(#[from] io::Error),
