@@ -71,6 +71,21 @@ async fn a_slow_head_is_cut_off_while_others_are_served() {
 }
 
 #[tokio::test]
+async fn a_served_connection_is_kept_for_the_next_request() {
+    let config = ServerConfig { idle_timeout: Duration::from_millis(1_200), ..quick() };
+    let served = start(&Fake::new(), config).await;
+    let mut kept = TcpStream::connect(served.addr).await.unwrap();
+    let started = Instant::now();
+    for _ in 0..2 {
+        kept.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        until(&mut kept, "alive").await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
+    }
+    assert_eq!(rest(&mut kept).await, "", "an idle connection is closed in the end");
+    assert!(started.elapsed() < Duration::from_secs(4));
+}
+
+#[tokio::test]
 async fn heads_are_bounded_and_head_requests_have_no_body() {
     let served = start(&Fake::new(), quick()).await;
     let mut fat = TcpStream::connect(served.addr).await.unwrap();
