@@ -35,7 +35,7 @@ pub use self::dispatch::Door;
 use crate::{
     clock::Clock,
     config::Timing,
-    disk::{log::SharedLog, snapshots::Snapshots},
+    disk::{OnFatal, log::SharedLog, snapshots::Snapshots},
     group::{Group, Inbox, runner::Runner},
     metrics::ShardMetrics,
     raft::{Raft, network::Network, store::Store, types::Home},
@@ -70,6 +70,8 @@ pub struct Parts {
     pub snapshots: Arc<Snapshots>,
     /// Whether the disk is nearly full.
     pub disk_low: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Told why this node must stop: a fault of its disk, or a group that ended by itself.
+    pub on_fatal: OnFatal,
     /// The newest shard map known here. The placement group's replica writes it, where there is one;
     /// otherwise whoever follows the map.
     pub maps: watch::Sender<Arc<ShardMap>>,
@@ -232,8 +234,7 @@ impl Host {
                 if mine && !self.groups.contains_key(id) {
                     // A group that cannot be recovered must not look like an empty one: the process stops.
                     if let Err(error) = self.open_group(*id, &group.replicas).await {
-                        tracing::error!("stopping: {error}");
-                        std::process::abort();
+                        (self.parts.on_fatal)(&error.to_string());
                     }
                 }
             }
@@ -250,8 +251,13 @@ impl Host {
             .iter()
             .find(|place| place.node == self.parts.node)
             .ok_or_else(|| failed("the map gives this node no replica".to_owned()))?;
-        let (store, replica) = Store::open(id, self.parts.snapshots.clone(), self.parts.maps.clone())
-            .map_err(|error| failed(error.to_string()))?;
+        let (store, replica) = Store::open(
+            id,
+            Arc::clone(&self.parts.snapshots),
+            self.parts.maps.clone(),
+            Arc::clone(&self.parts.on_fatal),
+        )
+        .map_err(|error| failed(error.to_string()))?;
         let mut network = Network { transport: Arc::clone(&self.parts.transport), group: id, from: own.id };
         for place in places {
             let _ = network.new_client(place.id.0, &Home(place.node)).await;
@@ -269,6 +275,7 @@ impl Host {
                 maps: self.parts.maps.subscribe(),
                 quorum_patience: self.parts.timing.election_max * QUORUM_PATIENCE,
                 metrics: ShardMetrics::new(id),
+                on_fatal: Arc::clone(&self.parts.on_fatal),
                 stop: self.stop.clone(),
             };
             self.tasks.spawn(runner.run());

@@ -139,6 +139,7 @@ impl Node {
                 let space = space.clone();
                 Arc::new(move || space.is_low())
             },
+            on_fatal: disk::abort_process(),
             maps: watch::Sender::new(Arc::new(ShardMap::default())),
         })
         .await?;
@@ -146,7 +147,7 @@ impl Node {
         tokio::spawn(stop.clone().run_until_cancelled_owned(watch_space(space)));
         let gateway = match settings.listen_http {
             Some(address) => {
-                let tls = settings.http_identity.as_ref().map(MutualTls::of).transpose()?;
+                let tls = settings.http_identity.as_ref().map(MutualTls::new).transpose()?;
                 let ready = Arc::clone(&host);
                 let info = GatewayInfo {
                     cluster: settings.cluster.clone(),
@@ -201,6 +202,7 @@ fn open_disk(settings: &Settings) -> Result<Disk, StartError> {
         .map_err(|source| StartError::Log { dir: name(), source })?;
     let snapshots = Snapshots::open_dir(path, SNAPSHOT_CACHE_BYTES)
         .map_err(|source| StartError::Snapshots { dir: name(), source })?;
+    snapshots.check_cover(&log).map_err(|source| StartError::Snapshots { dir: name(), source })?;
     dir.mark_used()?;
     let writer = writer
         .spawn_thread()

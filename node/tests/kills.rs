@@ -100,7 +100,7 @@ fn acknowledged_grants_and_releases_survive_kills() {
 
 async fn connect(dev: &support::Dev) -> Client {
     let seeds: Vec<String> = (1..=3).map(|n| format!("127.0.0.1:{}", dev.port + n)).collect();
-    Client::builder().certs(dev.certs()).seeds(seeds).connect().await.unwrap()
+    Client::builder().certs(dev.certs()).connect(seeds).await.unwrap()
 }
 
 /// Repeats with the same request id until there is an answer.

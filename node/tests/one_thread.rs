@@ -104,6 +104,7 @@ impl Cluster {
             log: log.clone(),
             snapshots: Arc::new(Snapshots::open(snapshot_disk.clone(), 1 << 20).expect("the snapshots open")),
             disk_low: Arc::new(|| false),
+            on_fatal: log_support::never(),
             maps: watch::Sender::new(Arc::new(ShardMap::default())),
         })
         .await

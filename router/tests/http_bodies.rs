@@ -138,6 +138,13 @@ async fn bodies_are_bounded_announced_or_not() {
     assert_eq!(fake.gateway().handle(chunked).await.status(), 200);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let never = axum::body::Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+    let request = http::Request::post(ACQUIRE).body(never).unwrap();
+    assert_eq!(Fake::new().gateway().handle(request).await.status(), 408);
+}
+
 #[tokio::test]
 async fn content_types() {
     for (given, status) in [

@@ -2,13 +2,16 @@
 
 mod http_support;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http_support::*;
 use serde_json::{Value, json};
 use wardlock_machine::*;
 use wardlock_placement::{GroupId, NodeId};
-use wardlock_router::http::backend::Error;
+use wardlock_router::{
+    Error,
+    http::{Gateway, GatewayInfo},
+};
 use wardlock_wire::KeptAlive;
 
 const SID: &str = "00010000000000000000000000009f3c";
@@ -296,7 +299,7 @@ async fn sessions_from_open_to_close() {
     assert_eq!((&page["next"], &page["sessions"][0]["clientId"]), (&json!(SID), &json!("worker-7")));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_close_that_takes_too_long_is_accepted() {
     let fake = Fake::new();
     let view = SessionView {
@@ -503,7 +506,7 @@ async fn who_hangs_up_leaves_no_waiter_behind() {
     let hung_up = tokio::time::timeout(Duration::from_millis(10), gateway.handle(acquire())).await;
     assert!(hung_up.is_err());
     let withdrawn = (SESSION, RequestId::Keyed { key: 42 }, Key::lock(name("a")));
-    assert_eq!(*fake.withdrawn.lock().unwrap(), [withdrawn.clone()]);
+    assert_eq!(*fake.withdrawn.lock().unwrap(), [withdrawn]);
     // Nor does one who cannot know what became of it.
     fake.fails(Error::OutcomeUnknown);
     assert_eq!(gateway.handle(acquire()).await.status(), 504);
@@ -551,6 +554,17 @@ async fn probes_and_metrics_at_both_places() {
         let response = gateway.handle(request("GET", &format!("{prefix}/metrics"), "")).await;
         assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/plain"));
     }
+    let info = GatewayInfo {
+        cluster: "test".into(),
+        certs_hint: Some("/etc/wardlock".into()),
+        ready: Arc::new(|| Err("3 shards have no leader".into())),
+        metrics: Arc::new(String::new),
+    };
+    let starting = Gateway::new(Fake::new(), info);
+    let (status, problem) = send(&starting, "GET", "/readyz", "").await;
+    assert_eq!((status, &problem["detail"]), (503, &json!("3 shards have no leader")));
+    assert_eq!(send(&starting, "GET", "/livez", "").await.0, 200);
+    assert_eq!(send(&starting, "GET", "/api/v1/cluster", "").await.1["certs"], "/etc/wardlock");
     let response = gateway.handle(request("DELETE", "/livez", "")).await;
     assert_eq!((response.status().as_u16(), &response.headers()["allow"]), (405, &"GET, HEAD".parse().unwrap()));
 }

@@ -15,6 +15,7 @@ use tokio::{
 };
 use wardlock_machine::*;
 use wardlock_router::http::{MutualTls, ServeError, ServerConfig, serve, server::check};
+use wardlock_router::tls::Identity;
 
 struct Served {
     addr: SocketAddr,
@@ -70,6 +71,21 @@ async fn a_slow_head_is_cut_off_while_others_are_served() {
 }
 
 #[tokio::test]
+async fn a_served_connection_is_kept_for_the_next_request() {
+    let config = ServerConfig { idle_timeout: Duration::from_millis(1_200), ..quick() };
+    let served = start(&Fake::new(), config).await;
+    let mut kept = TcpStream::connect(served.addr).await.unwrap();
+    let started = Instant::now();
+    for _ in 0..2 {
+        kept.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        until(&mut kept, "alive").await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
+    }
+    assert_eq!(rest(&mut kept).await, "", "an idle connection is closed in the end");
+    assert!(started.elapsed() < Duration::from_secs(4));
+}
+
+#[tokio::test]
 async fn heads_are_bounded_and_head_requests_have_no_body() {
     let served = start(&Fake::new(), quick()).await;
     let mut fat = TcpStream::connect(served.addr).await.unwrap();
@@ -119,7 +135,7 @@ async fn stopping_lets_requests_finish_and_streams_end() {
     until(&mut stream, "event: leader").await;
     // A close of a session that is under way: its second look says that it is over.
     let ended = || Ok((Answer::Session(Err(SessionGone::Ended)), None));
-    fake.views.lock().unwrap().extend([Err(wardlock_router::http::backend::Error::Overloaded), ended()]);
+    fake.views.lock().unwrap().extend([Err(wardlock_router::Error::Overloaded), ended()]);
     fake.will(Outcome::Closing);
     let mut busy = TcpStream::connect(served.addr).await.unwrap();
     let close = format!("DELETE /api/v1/sessions/{SESSION} HTTP/1.1\r\nhost: x\r\n\r\n");
@@ -206,6 +222,9 @@ async fn the_audience_hears_each_change_and_resumes() {
     let mut late = TcpStream::connect(served.addr).await.unwrap();
     late.write_all(observe("last-event-id: 6\r\n").as_bytes()).await.unwrap();
     assert!(until(&mut late, "\n\n\r\n").await.contains("id: 9\nevent: leader"));
+    let mut restored = TcpStream::connect(served.addr).await.unwrap();
+    restored.write_all(observe("last-event-id: 1000\r\n").as_bytes()).await.unwrap();
+    assert!(until(&mut restored, "\n\n\r\n").await.contains("id: 9\nevent: leader"));
     let mut wrong = TcpStream::connect(served.addr).await.unwrap();
     wrong.write_all(observe("last-event-id: x\r\n").as_bytes()).await.unwrap();
     assert!(until(&mut wrong, "}").await.starts_with("HTTP/1.1 422"));
@@ -229,7 +248,8 @@ async fn beyond_loopback_strangers_stay_out() {
 
     let authority = Authority::new();
     let (chain, key) = authority.issue("localhost");
-    let tls = MutualTls::new(chain, key, authority.roots()).unwrap();
+    let identity = Identity::from_der(vec![authority.cert.clone()], chain, key).unwrap();
+    let tls = MutualTls::new(&identity).unwrap();
     let served = start(&Fake::new(), ServerConfig { tls: Some(tls), ..quick() }).await;
     let (chain, key) = authority.issue("client");
     let known = authority.client().with_client_auth_cert(chain, key).unwrap();

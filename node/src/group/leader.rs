@@ -125,7 +125,7 @@ impl Leader {
             leader.sessions.open(session, ttl, left, now, None);
         }
         for (session, request, key) in machine.waiting() {
-            leader.waiters.inherit((session, request), key, now);
+            leader.waiters.inherit(session, request, key, now);
         }
         for (session, nonce) in machine.pendings() {
             leader.attaching.insert(session, Vec::new());
@@ -190,9 +190,9 @@ impl Leader {
         let slot = match acquire.wait {
             Millis(0) => Slot::Reply(reply),
             _ => {
-                let id = (acquire.session, acquire.request);
-                self.waiters.register(id, acquire.key.clone(), reply);
-                Slot::Waiter(id.0, id.1)
+                let (session, request) = (acquire.session, acquire.request);
+                self.waiters.register(session, request, acquire.key.clone(), reply);
+                Slot::Waiter(session, request)
             }
         };
         self.queue(Command::Acquire(acquire), slot);
@@ -238,7 +238,7 @@ impl Leader {
                 Slot::Nobody | Slot::Range => {}
                 Slot::Tick => self.tick_under_way = false,
                 Slot::Reply(reply) => reply.send(respond(outcome)),
-                Slot::Waiter(session, request) => self.waiters.answered((session, request), outcome),
+                Slot::Waiter(session, request) => self.waiters.answered(session, request, outcome),
                 Slot::Pend(session) => self.pended(session, outcome),
                 Slot::Cleared(reply) => {
                     let kept = match outcome {

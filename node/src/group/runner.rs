@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    disk::OnFatal,
     metrics::ShardMetrics,
     raft::types::{Applied, CommittedLeaderId, Proposal},
 };
@@ -64,6 +65,8 @@ pub struct Runner {
     pub quorum_patience: Duration,
     /// What the dashboards see.
     pub metrics: ShardMetrics,
+    /// Told when the consensus core ends by itself: this node must stop, not limp.
+    pub on_fatal: OnFatal,
     /// Ends the task.
     pub stop: CancellationToken,
 }
@@ -124,7 +127,12 @@ impl Runner {
                 // One turn for the other readers of this node, so that what they bring joins the batch.
                 () = self.group.inbox.arrived() => tokio::task::yield_now().await,
                 () = self.group.replica.applied.notified() => {}
-                changed = server.changed() => if changed.is_err() { break },
+                changed = server.changed() => if changed.is_err() {
+                    if !self.stop.is_cancelled() {
+                        (self.on_fatal)(&format!("group {} has stopped", self.group.id));
+                    }
+                    break;
+                },
                 Some((term, event)) = running => self.finished(&mut state, term, event),
                 () = sleep(wake) => {}
             }

@@ -22,6 +22,14 @@ pub const GRACE: Duration = Duration::from_secs(5);
 
 type Id = (SessionId, RequestId);
 
+/// One id for all repeats of a request: a native one carries another low-water mark each time.
+fn same(session: SessionId, request: RequestId) -> Id {
+    match request {
+        RequestId::Native { seq, .. } => (session, RequestId::Native { seq, low: 0 }),
+        keyed => (session, keyed),
+    }
+}
+
 /// All of one leader's waiters.
 #[derive(Default)]
 pub struct Waiters {
@@ -39,7 +47,8 @@ struct Waiter {
 
 impl Waiters {
     /// A request that may queue is about to be proposed. A repeat takes the place of the first.
-    pub fn register(&mut self, id: Id, key: Key, reply: Replier) {
+    pub fn register(&mut self, session: SessionId, request: RequestId, key: Key, reply: Replier) {
+        let id = same(session, request);
         let connection = reply.connection();
         let waiter = Waiter { key, reply: Some(reply), orphaned_until: None };
         if let Some(Waiter { reply: Some(old), .. }) = self.waiting.insert(id, waiter) {
@@ -49,24 +58,25 @@ impl Waiters {
     }
 
     /// A waiter found in the machine's state by a new leader: an orphan unless its client repeats itself.
-    pub fn inherit(&mut self, id: Id, key: Key, now: Duration) {
+    pub fn inherit(&mut self, session: SessionId, request: RequestId, key: Key, now: Duration) {
+        let id = same(session, request);
         self.waiting.entry(id).or_insert(Waiter { key, reply: None, orphaned_until: Some(now + GRACE) });
         self.orphans.push(Reverse((now + GRACE, id)));
     }
 
     /// The proposal of a request that might have queued has this outcome.
-    pub fn answered(&mut self, id: Id, outcome: Outcome) {
+    pub fn answered(&mut self, session: SessionId, request: RequestId, outcome: Outcome) {
         if matches!(outcome, Outcome::Queued { .. }) {
             return;
         }
-        if let Some(reply) = self.remove(id) {
+        if let Some(reply) = self.remove(same(session, request)) {
             reply.send(respond(outcome));
         }
     }
 
     /// A queued request is answered. An orphan that was granted stays until its grace ends.
     pub fn settled(&mut self, settled: Settled) {
-        let id = (settled.session, settled.request);
+        let id = same(settled.session, settled.request);
         let orphan = self.waiting.get(&id).is_some_and(|waiter| waiter.reply.is_none());
         if orphan && matches!(settled.outcome, Outcome::Granted(_)) {
             return;

@@ -25,7 +25,7 @@ use wardlock_machine::{Batch, Effects, Machine, Term};
 use wardlock_placement::{Change, GroupId, Placement, ShardMap};
 
 use super::types::*;
-use crate::disk::snapshots::Snapshots;
+use crate::disk::{OnFatal, snapshots::Snapshots};
 
 /// What a group replicates.
 pub enum Core {
@@ -114,6 +114,7 @@ pub struct Store {
     applied: Option<LogId>,
     members: StoredMembership,
     maps: watch::Sender<Arc<ShardMap>>,
+    on_fatal: OnFatal,
 }
 
 impl Store {
@@ -122,6 +123,7 @@ impl Store {
         group: GroupId,
         snapshots: Arc<Snapshots>,
         maps: watch::Sender<Arc<ShardMap>>,
+        on_fatal: OnFatal,
     ) -> io::Result<(Store, Arc<Replica>)> {
         let empty = match group == wardlock_placement::PLACEMENT {
             true => Core::Placement(Box::default()),
@@ -134,6 +136,7 @@ impl Store {
             applied: None,
             members: StoredMembership::default(),
             maps,
+            on_fatal,
         };
         if let Some((meta, data)) = store.snapshots.load(group).map_err(io::Error::other)? {
             store.adopt(&snapshot_from_wire(meta).map_err(io::Error::other)?, &data)?;
@@ -259,12 +262,18 @@ impl RaftStateMachine<Types> for Store {
             Core::Shard(machine) => machine.snapshot(),
             Core::Placement(placement) => placement.snapshot(),
         };
-        Builder { group: self.replica.group, snapshots: self.snapshots.clone(), meta, data: Bytes::from(data) }
+        Builder {
+            group: self.replica.group,
+            snapshots: self.snapshots.clone(),
+            on_fatal: Arc::clone(&self.on_fatal),
+            meta,
+            data: Bytes::from(data),
+        }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: Bytes) -> io::Result<()> {
         self.adopt(meta, &data)?;
-        save(self.snapshots.clone(), self.replica.group, meta, data).await?;
+        save(&self.snapshots, &self.on_fatal, self.replica.group, meta, data).await?;
         self.replica.applied.notify_one();
         Ok(())
     }
@@ -282,6 +291,7 @@ impl RaftStateMachine<Types> for Store {
 pub struct Builder {
     group: GroupId,
     snapshots: Arc<Snapshots>,
+    on_fatal: OnFatal,
     meta: SnapshotMeta,
     data: Bytes,
 }
@@ -290,16 +300,25 @@ impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = Bytes;
 
     async fn build_snapshot(&mut self) -> io::Result<openraft::alias::SnapshotOf<Types, Bytes>> {
-        save(self.snapshots.clone(), self.group, &self.meta, self.data.clone()).await?;
+        save(&self.snapshots, &self.on_fatal, self.group, &self.meta, self.data.clone()).await?;
         Ok(Snapshot { meta: self.meta.clone(), snapshot: self.data.clone() })
     }
 }
 
-/// Saves off the runtime: the sync of a snapshot must not hold heartbeats up.
-async fn save(snapshots: Arc<Snapshots>, group: GroupId, meta: &SnapshotMeta, data: Bytes) -> io::Result<()> {
-    let meta = snapshot_to_wire(meta);
-    tokio::task::spawn_blocking(move || snapshots.save(group, &meta, &data))
-        .await
-        .map_err(io::Error::other)?
-        .map_err(io::Error::other)
+/// Saves off the runtime: the sync of a snapshot must not hold heartbeats up. An error of the disk is
+/// never retried and never ignored.
+async fn save(
+    snapshots: &Arc<Snapshots>,
+    on_fatal: &OnFatal,
+    group: GroupId,
+    meta: &SnapshotMeta,
+    data: Bytes,
+) -> io::Result<()> {
+    let (snapshots, meta) = (Arc::clone(snapshots), snapshot_to_wire(meta));
+    let saving = tokio::task::spawn_blocking(move || snapshots.save(group, &meta, &data));
+    let saved = saving.await.map_err(io::Error::other)?;
+    saved.map_err(|error| {
+        on_fatal(&format!("the snapshot of group {group} cannot be saved: {error}"));
+        io::Error::other(error)
+    })
 }

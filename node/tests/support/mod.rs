@@ -1,6 +1,6 @@
 //! Starts the real program for tests: `wardlock dev`, its nodes as processes, found by what it prints.
 
-#![allow(dead_code)] // Each test file uses a part of it.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::{
     collections::BTreeMap,

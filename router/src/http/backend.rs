@@ -10,13 +10,12 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use wardlock_machine::{
-    Answer, Command, Key, Name, Object, Outcome, Query, RequestId, Revision, SessionId, Token, WallMs,
+    Acquire, Answer, Command, Key, Name, Object, Outcome, Query, RequestId, Revision, SessionId, Token, WallMs,
 };
 use wardlock_placement::{GroupId, NodeId, ShardMap};
 use wardlock_wire::{KeptAlive, Status};
 
-use crate::Client;
-pub use crate::Error;
+use crate::{Client, Error};
 
 /// A cluster, as the gateway uses it.
 pub trait Backend: Send + Sync + 'static {
@@ -24,7 +23,7 @@ pub trait Backend: Send + Sync + 'static {
     fn write(&self, command: Command, patience: Duration) -> impl Future<Output = Result<Outcome, Error>> + Send;
 
     /// Takes an acquire out of its queue, or gives back what it got, in the background: its caller has gone.
-    fn withdraw(&self, session: SessionId, request: RequestId, key: Key);
+    fn withdraw(&self, acquire: Acquire);
 
     /// Reads linearizably. A page of sessions is merged over all shards, by id, cut to its limit.
     fn read(&self, query: Query, patience: Duration) -> impl Future<Output = Result<Answer, Error>> + Send;
@@ -83,21 +82,17 @@ pub trait Backend: Send + Sync + 'static {
     fn random_request(&self) -> RequestId;
 }
 
-/// The native client.
 impl Backend for Client {
     async fn write(&self, command: Command, patience: Duration) -> Result<Outcome, Error> {
         Client::write(self, command, patience).await
     }
 
-    fn withdraw(&self, session: SessionId, request: RequestId, key: Key) {
-        Client::withdraw(self, session, request, key);
+    fn withdraw(&self, acquire: Acquire) {
+        Client::withdraw(self, acquire);
     }
 
     async fn read(&self, query: Query, patience: Duration) -> Result<Answer, Error> {
-        match query {
-            Query::Sessions { after, limit } => self.sessions(after, limit, patience).await.map(Answer::Sessions),
-            query => Client::read(self, query, patience).await,
-        }
+        Client::read(self, query, patience).await
     }
 
     async fn list(&self, query: Query, patience: Duration) -> Result<Vec<Object>, Error> {

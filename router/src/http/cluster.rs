@@ -10,15 +10,8 @@ use serde::Serialize;
 use wardlock_placement::{Epoch, Group, GroupId, MapVersion, NodeId, PLACEMENT, ReplicaId, ShardMap};
 use wardlock_wire::{GroupStatus, Status};
 
-use super::{
-    Gateway,
-    backend::{Backend, Error},
-    call::Call,
-    input,
-    problem::Problem,
-    render::SUCCESS,
-    reply::Reply,
-};
+use super::{Gateway, backend::Backend, call::Call, input, problem::Problem, render::SUCCESS, reply::Reply};
+use crate::Error;
 
 const NODE_PATIENCE: Duration = Duration::from_secs(1);
 

@@ -9,13 +9,14 @@ use wardlock_machine::{
 
 use super::{
     Gateway,
-    backend::{Backend, Error},
+    backend::Backend,
     call::Call,
     outcome,
     problem::Problem,
     render::{Granted, HolderView, LockView, SUCCESS},
     reply::Reply,
 };
+use crate::Error;
 
 const NOTHING: Millis = Millis(0);
 
@@ -113,10 +114,8 @@ impl<B: Backend> Gateway<B> {
         call: &Call<'_>,
         patience: Duration,
     ) -> Result<Outcome, Problem> {
-        let mut left_behind = (!call.has_key()).then(|| LeftBehind {
-            backend: self.backend(),
-            of: Some((acquire.session, acquire.request, acquire.key.clone())),
-        });
+        let mut left_behind =
+            (!call.has_key()).then(|| LeftBehind { backend: self.backend(), of: Some(acquire.clone()) });
         let answer = self.backend().write(Command::Acquire(acquire), patience).await;
         let settled = !matches!(answer, Ok(Outcome::Queued { .. }) | Err(Error::OutcomeUnknown));
         if let Some(left_behind) = left_behind.as_mut().filter(|_| settled) {
@@ -145,13 +144,13 @@ impl<B: Backend> Gateway<B> {
 /// An acquire that is withdrawn unless it is settled.
 struct LeftBehind<'a, B: Backend> {
     backend: &'a B,
-    of: Option<(SessionId, RequestId, Key)>,
+    of: Option<Acquire>,
 }
 
 impl<B: Backend> Drop for LeftBehind<'_, B> {
     fn drop(&mut self) {
-        if let Some((session, request, key)) = self.of.take() {
-            self.backend.withdraw(session, request, key);
+        if let Some(acquire) = self.of.take() {
+            self.backend.withdraw(acquire);
         }
     }
 }

@@ -16,6 +16,7 @@ use http::{HeaderValue, header};
 use wardlock_machine::{Key, LockId, Name, Object, Revision};
 
 use super::{Gateway, backend::Backend, call::Call, problem::Problem, render::LeaderView};
+use crate::Error;
 
 const PULSE: Duration = Duration::from_secs(15);
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -34,14 +35,12 @@ impl<B: Backend> Gateway<B> {
             Audience { gateway: self.clone(), key: Key::election(name), since: Revision(0), seen: Seen::Nothing };
         // The first look comes before the headers: what is wrong now is a plain refusal.
         let (object, revision) = self.backend().observe(audience.key.clone(), Revision(0), Duration::ZERO).await?;
-        let first = match resumed {
-            Some(since) => {
-                audience.since = since;
-                audience.seen = Seen::Upto(since);
-                audience.chunk(object.as_ref(), revision)
-            }
-            None => audience.chunk(object.as_ref(), revision),
-        };
+        // An id from before a restore is ahead of everything to come: its bearer starts anew.
+        if let Some(since) = resumed.filter(|since| *since <= revision) {
+            audience.since = since;
+            audience.seen = Seen::Upto(since);
+        }
+        let first = audience.chunk(object.as_ref(), revision);
         let rest = stream::unfold(audience, |mut audience| async move {
             let chunk = audience.next().await?;
             Some((Ok::<_, Infallible>(chunk), audience))
@@ -87,7 +86,7 @@ impl<B: Backend> Audience<B> {
             Ok((object, revision)) => Some(self.chunk(object.as_ref(), revision)),
             Err(error) => {
                 let pause = match &error {
-                    super::backend::Error::Unavailable { retry_after, .. } => (*retry_after).min(RETRY_MAX),
+                    Error::Unavailable { retry_after, .. } => (*retry_after).min(RETRY_MAX),
                     _ => RETRY_MAX,
                 };
                 tokio::select! {
@@ -106,13 +105,13 @@ impl<B: Backend> Audience<B> {
             Seen::Upto(since) => object.map_or(revision, |o| o.revision) > since,
             Seen::Leader(known) => known != leader,
         };
-        let moved = revision > self.since;
-        self.since = self.since.max(revision);
+        let moved = revision != self.since;
+        self.since = revision;
         self.seen = Seen::Leader(leader);
         match (news, moved) {
-            (true, _) => event(&LeaderView::new(object, self.since), self.since),
+            (true, _) => event(&LeaderView::new(object, revision), revision),
             // An id alone moves the client's Last-Event-ID and calls nobody.
-            (false, true) => Bytes::from(format!("id: {}\n\n", self.since)),
+            (false, true) => Bytes::from(format!("id: {revision}\n\n")),
             (false, false) => Bytes::from_static(b": nothing new\n\n"),
         }
     }

@@ -9,7 +9,8 @@ use http::StatusCode;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
-use super::{backend, path::Unroutable};
+use super::path::Unroutable;
+use crate::Error;
 
 /// A refusal. Boxed, since it travels in results whose good case is small.
 #[derive(Clone, Debug)]
@@ -155,9 +156,8 @@ impl From<Unroutable> for Problem {
     }
 }
 
-impl From<backend::Error> for Problem {
-    fn from(error: backend::Error) -> Problem {
-        use backend::Error;
+impl From<Error> for Problem {
+    fn from(error: Error) -> Problem {
         let detail = error.to_string();
         match error {
             Error::Unavailable { retry_after, .. } => {

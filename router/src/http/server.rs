@@ -2,15 +2,32 @@
 //!
 //! # Promises
 //! 1. Beyond loopback it speaks mutual TLS or not at all.
-//! 2. A connection that sends no complete head in [`ServerConfig::header_timeout`] is closed, whether it is
-//!    slow or idle; TLS handshakes have the same time. Bodies have a time of their own in the gateway.
+//! 2. A new connection that sends no complete head in [`ServerConfig::header_timeout`] is closed, and so is one
+//!    whose TLS handshake takes longer. One that was served before may be silent for
+//!    [`ServerConfig::idle_timeout`], the next head included. Bodies have a time of their own in the gateway.
 //! 3. There are at most [`ServerConfig::connections`]; further ones wait in the kernel's queue.
 //! 4. Once told to stop, it accepts nothing, ends the event streams, lets requests finish for
 //!    [`ServerConfig::drain`], then closes what is left.
 
-use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    body::Incoming,
+    rt::{Sleep, Timer},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::{GracefulShutdown, Watcher},
@@ -24,7 +41,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{Backend, Gateway};
-use crate::tls::Identity;
+use crate::tls::{Identity, TlsError};
 
 /// The most bytes of a request's head: the longest name, every byte escaped, and room for headers.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -36,9 +53,11 @@ const HEADERS: usize = 64;
 pub struct ServerConfig {
     /// Needed beyond loopback.
     pub tls: Option<MutualTls>,
-    /// How long a head, or a TLS handshake, may take; also how long a connection may be idle between two
-    /// requests. Longer spares idle clients a handshake, shorter frees the slots of dead ones. 10 s.
+    /// How long the first head, and before it a TLS handshake, may take. 10 s.
     pub header_timeout: Duration,
+    /// How long a connection is kept for its next request. Longer spares clients a handshake, shorter frees
+    /// the slots of dead ones; less than the header timeout counts as the header timeout. 75 s.
+    pub idle_timeout: Duration,
     /// The most connections at once. 4,096.
     pub connections: usize,
     /// How long requests may go on after the order to stop. 10 s.
@@ -47,21 +66,25 @@ pub struct ServerConfig {
 
 impl Default for ServerConfig {
     fn default() -> ServerConfig {
-        let (header_timeout, drain) = (Duration::from_secs(10), Duration::from_secs(10));
-        ServerConfig { tls: None, header_timeout, connections: 4_096, drain }
+        ServerConfig {
+            tls: None,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            connections: 4_096,
+            drain: Duration::from_secs(10),
+        }
     }
 }
 
-/// TLS that asks clients for a certificate and takes none but those of its roots. There is no other way to
+/// TLS that asks clients for a certificate and takes none but those of its authority. There is no other way to
 /// make one, so holding it proves that strangers stay out.
 #[derive(Clone, Debug)]
 pub struct MutualTls(Arc<rustls::ServerConfig>);
 
 impl MutualTls {
-    /// TLS with this identity: its certificate is shown, and clients' must come from its authority.
-    pub fn of(identity: &Identity) -> Result<MutualTls, ServeError> {
-        let config = identity.server_config(&[b"http/1.1"]).map_err(|error| ServeError::Tls(error.to_string()))?;
-        Ok(MutualTls(Arc::new(config)))
+    /// With this identity, for clients of its authority.
+    pub fn new(identity: &Identity) -> Result<MutualTls, TlsError> {
+        Ok(MutualTls(Arc::new(identity.server_config(&[b"http/1.1"])?)))
     }
 }
 
@@ -71,9 +94,6 @@ pub enum ServeError {
     /// Anybody could take, break and read every lock.
     #[error("{0} is not loopback: the HTTP gateway listens there only with mutual TLS")]
     NeedsTls(SocketAddr),
-    /// The certificates do not fit.
-    #[error("the gateway's certificates: {0}")]
-    Tls(String),
     /// The listening socket failed.
     #[error("the gateway's listening socket")]
     Listener(#[from] io::Error),
@@ -121,9 +141,9 @@ pub async fn serve<B: Backend>(
             }
         };
         let (gateway, acceptor, watcher) = (gateway.clone(), acceptor.clone(), graceful.watcher());
-        let header_timeout = config.header_timeout;
+        let patience = Patience::new(&config);
         connections.spawn(async move {
-            connection(stream, acceptor, gateway, watcher, header_timeout).await;
+            connection(stream, acceptor, gateway, watcher, patience).await;
             drop(slot);
         });
     }
@@ -141,38 +161,75 @@ async fn connection<B: Backend>(
     acceptor: Option<TlsAcceptor>,
     gateway: Gateway<B>,
     watcher: Watcher,
-    header_timeout: Duration,
+    patience: Patience,
 ) {
     // Small answers must not wait for the acknowledgement of earlier ones.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
     }
     match acceptor {
-        None => exchange(stream, gateway, watcher, header_timeout).await,
-        Some(acceptor) => match tokio::time::timeout(header_timeout, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => exchange(stream, gateway, watcher, header_timeout).await,
+        None => exchange(stream, gateway, watcher, patience).await,
+        Some(acceptor) => match tokio::time::timeout(patience.first, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => exchange(stream, gateway, watcher, patience).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         },
     }
 }
 
-async fn exchange<B, S>(stream: S, gateway: Gateway<B>, watcher: Watcher, header_timeout: Duration)
+async fn exchange<B, S>(stream: S, gateway: Gateway<B>, watcher: Watcher, patience: Patience)
 where
     B: Backend,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (header_timeout, served) = (patience.first, Arc::clone(&patience.served));
     let answer = service_fn(move |request: hyper::Request<Incoming>| {
+        served.store(true, Ordering::Relaxed);
         let gateway = gateway.clone();
         async move { Ok::<_, Infallible>(gateway.handle(request).await) }
     });
     let served = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(patience)
         .header_read_timeout(header_timeout)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS)
         .serve_connection(TokioIo::new(stream), answer);
     if let Err(error) = watcher.watch(served).await {
         tracing::debug!(%error, "a connection ended badly");
+    }
+}
+
+/// The timer of one connection: what hyper sets for a head becomes longer once a request was served. hyper
+/// itself has one time for both and starts it with the silence before the head.
+struct Patience {
+    inner: TokioTimer,
+    first: Duration,
+    more_when_idle: Duration,
+    served: Arc<AtomicBool>,
+}
+
+impl Patience {
+    fn new(config: &ServerConfig) -> Patience {
+        let first = config.header_timeout;
+        let more_when_idle = config.idle_timeout.saturating_sub(first);
+        Patience { inner: TokioTimer::new(), first, more_when_idle, served: Arc::default() }
+    }
+
+    fn more(&self) -> Duration {
+        if self.served.load(Ordering::Relaxed) { self.more_when_idle } else { Duration::ZERO }
+    }
+}
+
+impl Timer for Patience {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.inner.sleep(duration + self.more())
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        self.inner.sleep_until(deadline + self.more())
+    }
+
+    fn now(&self) -> Instant {
+        self.inner.now()
     }
 }

@@ -1,9 +1,10 @@
 //! Sessions: open, keep alive, look, list, close.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::StatusCode;
 use serde::Serialize;
+use tokio::time::Instant;
 use wardlock_machine::{Answer, Command, Holder, Millis, Outcome, Query, SessionGone, SessionId, SessionView, limits};
 use wardlock_wire::KeptAlive;
 
@@ -95,7 +96,7 @@ impl<B: Backend> Gateway<B> {
         let deadline = Instant::now() + CLOSE_WAIT;
         let mut pause = CLOSE_POLL_MIN;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.duration_since(Instant::now());
             if left.is_zero() {
                 return Reply::json(StatusCode::ACCEPTED, &Accepted { success: true, state: "closing" });
             }

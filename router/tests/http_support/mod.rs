@@ -19,13 +19,16 @@ use wardlock_machine::*;
 use wardlock_placement::{
     Epoch, Group, GroupId, HashKey, MapVersion, Node, NodeId, Range, Replica, ReplicaId, ShardMap,
 };
-use wardlock_router::http::{
-    Gateway, GatewayInfo,
-    backend::{Backend, Error},
+use wardlock_router::{
+    Error,
+    http::{Backend, Gateway, GatewayInfo},
 };
 use wardlock_wire::{GroupStatus, KeptAlive, Status};
 
 pub(crate) const SESSION: SessionId = SessionId(0x0001_0000_0000_0000_0000_0000_0000_9f3c);
+
+/// What a look at a session finds.
+pub(crate) type Look = Result<(Answer, Option<WallMs>), Error>;
 
 #[derive(Clone)]
 pub(crate) struct Fake(Arc<State>);
@@ -35,7 +38,7 @@ pub(crate) struct State {
     pub(crate) answers: Mutex<VecDeque<Result<Answer, Error>>>,
     pub(crate) commands: Mutex<Vec<(Command, Duration)>>,
     pub(crate) queries: Mutex<Vec<Query>>,
-    pub(crate) views: Mutex<VecDeque<Result<(Answer, Option<WallMs>), Error>>>,
+    pub(crate) views: Mutex<VecDeque<Look>>,
     pub(crate) kept: Mutex<Result<KeptAlive, Error>>,
     pub(crate) fence: Mutex<Result<Vec<bool>, Error>>,
     pub(crate) observed: watch::Sender<(Option<Object>, Revision)>,
@@ -106,8 +109,8 @@ impl Backend for Fake {
         }
     }
 
-    fn withdraw(&self, session: SessionId, request: RequestId, key: Key) {
-        self.withdrawn.lock().unwrap().push((session, request, key));
+    fn withdraw(&self, acquire: Acquire) {
+        self.withdrawn.lock().unwrap().push((acquire.session, acquire.request, acquire.key));
     }
 
     async fn read(&self, query: Query, _: Duration) -> Result<Answer, Error> {
