@@ -20,24 +20,19 @@ use std::{sync::Arc, time::Duration};
 
 use wardlock_placement::{GroupId, ReplicaId};
 use wardlock_router::link::Replier;
-use wardlock_wire::{Op, Refusal};
+use wardlock_wire::Op;
 
 pub use self::inbox::Inbox;
 use crate::raft::{Raft, store::Replica};
 
-/// A request to this replica, as it came from the network.
-pub enum Request {
-    /// An operation of a client or of another shard.
-    Ask {
-        /// What.
-        op: Op,
-        /// How long the asker waits.
-        patience: Duration,
-        /// Who is answered.
-        reply: Replier,
-    },
-    /// A connection ended: waiters that came by it are orphans.
-    Closed(u64),
+/// An operation of a client or of another shard, as it came from the network.
+pub struct Ask {
+    /// What.
+    pub op: Op,
+    /// When, by the node's clock, nobody waits for the answer any more.
+    pub until: Duration,
+    /// Who is answered.
+    pub reply: Replier,
 }
 
 /// A handle on a running replica.
@@ -53,13 +48,4 @@ pub struct Group {
     pub replica: Arc<Replica>,
     /// Where requests go.
     pub inbox: Arc<Inbox>,
-}
-
-impl Group {
-    /// Queues a request for the runner, or refuses it at once.
-    pub fn submit(&self, request: Request) {
-        if let Err(Request::Ask { reply, .. }) = self.inbox.push(request) {
-            reply.send(Err(Refusal::Overloaded));
-        }
-    }
 }

@@ -18,6 +18,8 @@ const SECONDS: [f64; 16] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 /// How often histograms are folded up.
 const UPKEEP: Duration = Duration::from_secs(5);
+/// Buckets for shares.
+const RATIOS: [f64; 11] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
 /// Buckets for things that are counted.
 const COUNTS: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0, 4096.0, 16384.0];
 
@@ -32,6 +34,7 @@ fn start() -> PrometheusHandle {
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
         .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_entries".to_owned()), &COUNTS))
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_ratio".to_owned()), &RATIOS))
         .expect("the buckets are not empty")
         .build_recorder();
     let handle = recorder.handle();
@@ -64,6 +67,13 @@ fn describe() {
     describe_gauge!("wardlock_raft_apply_lag_entries", "Entries in the log that are not applied");
     describe_counter!("wardlock_raft_proposals_applied_total", "Log entries applied on this node");
     describe_histogram!("wardlock_proposal_commands_entries", "Commands that share one log entry");
+    describe_histogram!("wardlock_session_keepalive_margin_ratio", "What was left of a session's TTL when it spoke");
+    describe_counter!("wardlock_fence_checks_total", "Fencing tokens looked at, by verdict");
+    describe_histogram!("wardlock_request_duration_seconds", "Time a gateway took to answer, by call and status");
+    describe_histogram!("wardlock_log_fsync_duration_seconds", "Time of one commit of the log, its sync included");
+    describe_histogram!("wardlock_log_batch_entries", "Log entries that share one commit");
+    describe_gauge!("wardlock_log_bytes", "Bytes of the log that no snapshot covers yet");
+    describe_gauge!("wardlock_disk_free_bytes", "Free space of the data directory's file system");
     describe_histogram!("wardlock_lock_wait_seconds", "Time from request to grant of queued requests");
     describe_counter!("wardlock_lock_grants_total", "Locks and elections granted by this node");
     describe_counter!("wardlock_lock_lost_total", "Grants that ended otherwise than by release");
@@ -74,13 +84,18 @@ fn describe() {
     describe_gauge!("wardlock_cert_expiry_timestamp_seconds", "When the node's certificate ends, Unix time");
 }
 
-/// One replica's counters.
+/// One replica's counters. Clones count together.
+#[derive(Clone)]
 pub struct ShardMetrics {
     leader_changes: Counter,
     committed: Counter,
+    failed: Counter,
+    pending: Gauge,
     commands: Histogram,
     grants: Counter,
     waits: Histogram,
+    margins: Histogram,
+    fences: [(bool, Counter); 2],
     lost: [(EndReason, Counter); 5],
     ended: [(EndReason, Counter); 2],
 }
@@ -99,6 +114,11 @@ impl ShardMetrics {
         ShardMetrics {
             leader_changes: counter!("wardlock_leader_changes_total", "shard" => group.to_string()),
             committed: counter!("wardlock_raft_proposals_committed_total", "shard" => group.to_string()),
+            failed: counter!("wardlock_raft_proposals_failed_total", "shard" => group.to_string()),
+            pending: gauge!("wardlock_raft_proposals_pending", "shard" => group.to_string()),
+            margins: histogram!("wardlock_session_keepalive_margin_ratio"),
+            fences: [true, false]
+                .map(|held| (held, counter!("wardlock_fence_checks_total", "result" => verdict(held)))),
             commands: histogram!("wardlock_proposal_commands_entries"),
             grants: counter!("wardlock_lock_grants_total"),
             waits: histogram!("wardlock_lock_wait_seconds"),
@@ -112,13 +132,33 @@ impl ShardMetrics {
         self.leader_changes.increment(1);
     }
 
-    /// An entry of so many commands was proposed.
-    pub fn proposed(&self, commands: usize) {
+    /// An entry of so many commands was proposed; so many entries are under way.
+    pub fn proposed(&self, commands: usize, pending: usize) {
+        self.pending.set(pending as f64);
         self.commands.record(commands as f64);
     }
 
-    /// An entry proposed here was applied.
-    pub fn outcomes(&self, outcomes: &[Outcome]) {
+    /// An entry proposed here has an unknown outcome; so many are still under way.
+    pub fn failed(&self, pending: usize) {
+        self.pending.set(pending as f64);
+        self.failed.increment(1);
+    }
+
+    /// A keep-alive came with so much of its session's TTL left.
+    pub fn kept_alive(&self, margin: f64) {
+        self.margins.record(margin);
+    }
+
+    /// These fencing tokens were looked at.
+    pub fn fenced(&self, verdicts: &[bool]) {
+        for (held, counter) in &self.fences {
+            counter.increment(verdicts.iter().filter(|verdict| *verdict == held).count() as u64);
+        }
+    }
+
+    /// An entry proposed here was applied; so many are still under way.
+    pub fn outcomes(&self, outcomes: &[Outcome], pending: usize) {
+        self.pending.set(pending as f64);
         self.committed.increment(1);
         let granted = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Granted(_))).count();
         self.grants.increment(granted as u64);
@@ -139,6 +179,10 @@ impl ShardMetrics {
             counter.increment(effects.closing.iter().filter(|(_, closing)| closing == why).count() as u64);
         }
     }
+}
+
+fn verdict(held: bool) -> &'static str {
+    if held { "held" } else { "stale" }
 }
 
 fn reason(why: EndReason) -> &'static str {

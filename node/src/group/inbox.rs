@@ -3,8 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
+use wardlock_wire::Refusal;
 
-use super::Request;
+use super::Ask;
 
 /// The most requests that wait for one group's runner. Beyond, the group answers that it is overloaded.
 const CAPACITY: usize = 16_384;
@@ -12,30 +13,51 @@ const CAPACITY: usize = 16_384;
 /// The queue.
 #[derive(Default)]
 pub struct Inbox {
-    queue: Mutex<Vec<Request>>,
+    queue: Mutex<Arrived>,
     arrived: Notify,
 }
 
+/// What has arrived since the last drain.
+#[derive(Default)]
+pub struct Arrived {
+    /// Requests, oldest first.
+    pub asks: Vec<Ask>,
+    /// Connections that have ended. At most one entry for each, so they need no bound of their own; their
+    /// last requests are among `asks` of this drain or of an earlier one.
+    pub closed: Vec<u64>,
+}
+
+impl Arrived {
+    fn is_empty(&self) -> bool {
+        self.asks.is_empty() && self.closed.is_empty()
+    }
+}
+
 impl Inbox {
-    /// Adds a request, or gives it back where there is no room. News of a closed connection always has
-    /// room: there is at most one for each connection.
-    pub fn push(&self, request: Request) -> Result<(), Request> {
+    /// Adds a request, or refuses it where there is no room.
+    pub fn ask(&self, ask: Ask) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.len() >= CAPACITY && matches!(request, Request::Ask { .. }) {
-            return Err(request);
+        if queue.asks.len() >= CAPACITY {
+            drop(queue);
+            return ask.reply.send(Err(Refusal::Overloaded));
         }
-        queue.push(request);
-        let first = queue.len() == 1;
+        let first = queue.is_empty();
+        queue.asks.push(ask);
         drop(queue);
         if first {
             self.arrived.notify_one();
         }
-        Ok(())
     }
 
-    /// Swaps the queue's content into `into`, which must be empty; its allocation serves the queue next.
-    pub fn drain(&self, into: &mut Vec<Request>) {
-        assert!(into.is_empty(), "requests left over from the last drain would be lost");
+    /// A connection has ended: waiters that came by it are orphans.
+    pub fn closed(&self, connection: u64) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).closed.push(connection);
+        self.arrived.notify_one();
+    }
+
+    /// Swaps the queue's content into `into`, which must be empty; its allocations serve the queue next.
+    pub fn drain(&self, into: &mut Arrived) {
+        assert!(into.is_empty(), "what is left over from the last drain would be lost");
         std::mem::swap(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner), into);
     }
 

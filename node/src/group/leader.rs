@@ -15,8 +15,8 @@ use std::{
 };
 
 use wardlock_machine::{
-    Acquire, Attachment, Command, Effects, EndReason, Holder, Machine, Millis, Nonce, Outcome, Query, SessionId,
-    ShardId, Stamp, Term, WallMs, limits,
+    Acquire, Answer, Attachment, Command, Effects, EndReason, Holder, Machine, Millis, Nonce, Outcome, Query,
+    SessionId, ShardId, Stamp, Term, WallMs, limits,
 };
 use wardlock_placement::MapVersion;
 use wardlock_router::link::Replier;
@@ -27,6 +27,7 @@ use super::{
     sessions::{Deadlines, Heard},
     waiters::Waiters,
 };
+use crate::metrics::ShardMetrics;
 
 /// How often the clock is logged while something's length depends on it: a failover can lengthen a lease
 /// by no more than this and the time without a leader.
@@ -100,11 +101,12 @@ pub struct Leader {
     untold: VecDeque<(SessionId, ShardId, EndReason)>,
     tick_under_way: bool,
     logged: Duration,
+    metrics: ShardMetrics,
 }
 
 impl Leader {
     /// Takes over from the machine's state, after the first entry of the term is applied.
-    pub fn new(machine: &Machine, term: Term, now: Duration) -> Leader {
+    pub fn new(machine: &Machine, term: Term, now: Duration, metrics: ShardMetrics) -> Leader {
         let mut leader = Leader {
             term,
             base: machine.now(),
@@ -120,6 +122,7 @@ impl Leader {
             untold: VecDeque::new(),
             tick_under_way: false,
             logged: now,
+            metrics,
         };
         for (session, ttl, left) in machine.open_sessions() {
             leader.sessions.open(session, ttl, left, now, None);
@@ -154,7 +157,7 @@ impl Leader {
             Op::Write(Command::Acquire(acquire)) => self.admit_acquire(machine, acquire, reply),
             Op::Write(command) => self.queue(command, Slot::Reply(reply)),
             Op::Read(query) => self.reads.push(Read::Query(query, reply)),
-            Op::KeepAlive { session } => match self.sessions.heard(session, now, wall) {
+            Op::KeepAlive { session } => match self.heard(session, now, wall) {
                 Heard::Round | Heard::Unknown => self.reads.push(Read::KeepAlive(session, reply)),
                 Heard::Expiry => self.sessions.park(session, reply),
                 Heard::Clearing => {
@@ -166,6 +169,13 @@ impl Leader {
                 self.reads.push(Read::Observe(key, since, until, reply));
             }
         }
+    }
+
+    fn heard(&mut self, session: SessionId, now: Duration, wall: WallMs) -> Heard {
+        if let Some(margin) = self.sessions.margin(session, now) {
+            self.metrics.kept_alive(margin);
+        }
+        self.sessions.heard(session, now, wall)
     }
 
     fn admit_acquire(&mut self, machine: &Machine, acquire: Acquire, reply: Replier) {
@@ -338,6 +348,9 @@ impl Leader {
             match read {
                 Read::Query(query, reply) => {
                     let answer = machine.query(&query);
+                    if let Answer::Fence(verdicts) = &answer {
+                        self.metrics.fenced(verdicts);
+                    }
                     let response = match query {
                         Query::Session { session } => {
                             Response::Session { answer, last_heartbeat: self.sessions.last_heard(session) }

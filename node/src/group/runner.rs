@@ -28,7 +28,8 @@ use wardlock_router::Client;
 use wardlock_wire::{Op, Refusal};
 
 use super::{
-    Group, Request,
+    Group,
+    inbox::Arrived,
     leader::{Done, Errand, Leader, Read, Slot},
 };
 use crate::{
@@ -95,7 +96,7 @@ struct State {
     proposals: Vec<(u64, Duration)>,
     rounds: usize,
     serial: u64,
-    held: Vec<Request>,
+    drained: Arrived,
 }
 
 impl Runner {
@@ -108,7 +109,7 @@ impl Runner {
             proposals: Vec::new(),
             rounds: 0,
             serial: 0,
-            held: Vec::new(),
+            drained: Arrived::default(),
         };
         loop {
             self.follow_leadership(&mut state, server.borrow_watched().clone());
@@ -191,7 +192,7 @@ impl Runner {
         let now = self.clock.now();
         // Effects so far are part of the state that is read now.
         let leader = self.group.replica.machine(|machine| {
-            let mut leader = Leader::new(machine, term, now);
+            let mut leader = Leader::new(machine, term, now, self.metrics.clone());
             match (machine.range(), self.range()) {
                 (None, Some(set_range)) => leader.queue(set_range, Slot::Range),
                 (None, None) => return None,
@@ -237,51 +238,49 @@ impl Runner {
             // They stay in the bounded inbox.
             Role::Establishing(_) => {}
             Role::Leading(_) => {
-                let mut requests = std::mem::take(&mut state.held);
-                self.group.inbox.drain(&mut requests);
-                if !requests.is_empty() {
-                    self.admit(state, &mut requests);
-                }
-                state.held = requests;
+                let mut drained = std::mem::take(&mut state.drained);
+                self.group.inbox.drain(&mut drained);
+                self.admit(state, &mut drained);
+                state.drained = drained;
             }
         }
     }
 
     fn refuse_all(&self, state: &mut State, refusal: &Refusal) {
-        self.group.inbox.drain(&mut state.held);
-        for request in state.held.drain(..) {
-            if let Request::Ask { reply, .. } = request {
-                reply.send(Err(refusal.clone()));
-            }
+        self.group.inbox.drain(&mut state.drained);
+        state.drained.closed.clear();
+        for ask in state.drained.asks.drain(..) {
+            ask.reply.send(Err(refusal.clone()));
         }
     }
 
-    fn admit(&mut self, state: &mut State, requests: &mut Vec<Request>) {
+    fn admit(&mut self, state: &mut State, drained: &mut Arrived) {
         let Role::Leading(leader) = &mut state.role else { return };
         let (now, wall) = (self.clock.now(), self.clock.wall());
-        let reachable = has_quorum(&self.group, self.quorum_patience);
-        let low = (self.disk_low)();
-        let map = Arc::clone(&self.maps.borrow());
-        self.group.replica.machine(|machine| {
-            for request in requests.drain(..) {
-                match request {
-                    Request::Closed(connection) => leader.closed(connection, now),
-                    Request::Ask { op, reply, .. } => {
-                        let refused = match () {
-                            () if !reachable => Some(Refusal::NoQuorum),
-                            () if low && matches!(&op, Op::Write(command) if command.grows()) => {
-                                Some(Refusal::DiskFull)
-                            }
-                            () => self.misrouted(machine.range(), machine.epoch(), &map, &op),
-                        };
-                        match refused {
-                            Some(refusal) => reply.send(Err(refusal)),
-                            None => leader.admit(machine, op, reply, now, wall),
+        if !drained.asks.is_empty() {
+            let reachable = has_quorum(&self.group, self.quorum_patience);
+            let low = (self.disk_low)();
+            let map = Arc::clone(&self.maps.borrow());
+            self.group.replica.machine(|machine| {
+                for ask in drained.asks.drain(..) {
+                    let refused = match () {
+                        // Nobody waits for it any more, and nothing has happened.
+                        () if ask.until <= now || !reachable => Some(Refusal::NoQuorum),
+                        () if low && matches!(&ask.op, Op::Write(command) if command.grows()) => {
+                            Some(Refusal::DiskFull)
                         }
+                        () => self.misrouted(machine.range(), machine.epoch(), &map, &ask.op),
+                    };
+                    match refused {
+                        Some(refusal) => ask.reply.send(Err(refusal)),
+                        None => leader.admit(machine, ask.op, ask.reply, now, wall),
                     }
                 }
-            }
-        });
+            });
+        }
+        for connection in drained.closed.drain(..) {
+            leader.closed(connection, now);
+        }
     }
 
     /// Whether the operation's name or session belongs to another shard.
@@ -324,7 +323,7 @@ impl Runner {
             state.serial += 1;
             state.proposals.push((state.serial, now));
             let (serial, term) = (state.serial, leader.term);
-            self.metrics.proposed(slots.len());
+            self.metrics.proposed(slots.len(), state.proposals.len());
             let proposed = propose(&self.group, term, &batch).await;
             state.running.push(Box::pin(async move { (term, Event::Proposed(serial, slots, proposed.await)) }));
         }
@@ -358,10 +357,13 @@ impl Runner {
                 state.proposals.retain(|(other, _)| *other != serial);
                 match result {
                     Ok(outcomes) => {
-                        self.metrics.outcomes(&outcomes);
+                        self.metrics.outcomes(&outcomes, state.proposals.len());
                         leader.outcomes(slots, outcomes);
                     }
-                    Err(refusal) => refuse(slots, &refusal),
+                    Err(refusal) => {
+                        self.metrics.failed(state.proposals.len());
+                        refuse(slots, &refusal);
+                    }
                 }
             }
             Event::Round(reads, result) => {

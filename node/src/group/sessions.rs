@@ -116,6 +116,12 @@ impl Deadlines {
         }
     }
 
+    /// What is left of the session's TTL, as a share of it.
+    pub fn margin(&self, session: SessionId, now: Duration) -> Option<f64> {
+        let entry = self.sessions.get(&session)?;
+        Some(entry.deadline.saturating_sub(now).as_secs_f64() / entry.ttl.as_secs_f64())
+    }
+
     /// Holds a keep-alive until the expiry that is under way has an outcome.
     pub fn park(&mut self, session: SessionId, reply: Replier) {
         match self.sessions.get_mut(&session) {

@@ -10,7 +10,7 @@ use wardlock_router::link::{Peer, Replier, Service};
 use wardlock_wire::{Body, Op, Refusal, Response};
 
 use super::{Host, inbound};
-use crate::group::{Group, Request};
+use crate::group::{Ask, Group};
 
 /// The longest that a question for a newer map is held.
 const MAP_WAIT: Duration = Duration::from_secs(60);
@@ -37,7 +37,7 @@ impl Service for Door {
     fn closed(&self, peer: &Peer) {
         let Some(host) = self.0.get() else { return };
         for group in host.groups.iter().filter(|group| group.id != PLACEMENT && group.raft.is_leader()) {
-            group.submit(Request::Closed(peer.connection));
+            group.inbox.closed(peer.connection);
         }
     }
 }
@@ -89,7 +89,8 @@ impl Host {
         let Some(group) = self.groups.get(&id) else {
             return reply.send(Err(self.no_replica()));
         };
-        group.submit(Request::Ask { op, patience: Duration::from_millis(u64::from(patience_ms)), reply });
+        let until = self.parts.clock.now() + Duration::from_millis(u64::from(patience_ms));
+        group.inbox.ask(Ask { op, until, reply });
     }
 
     fn answer_map(self: &Arc<Self>, known: MapVersion, wait_ms: u32, reply: Replier) {

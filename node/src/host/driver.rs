@@ -74,13 +74,11 @@ async fn change(group: &Group, change: Change) {
     if sent.is_err() {
         return;
     }
-    match tokio::time::timeout(Duration::from_secs(5), answer).await {
-        Ok(Ok(Ok(written))) => match written.data {
-            Applied::Placement(Err(why)) => tracing::warn!("a change of placement was refused: {why}"),
-            _ => tracing::info!("placement: {}", summary(&change)),
-        },
-        // Lost leadership or a slow quorum: the next plan asks again.
-        Ok(_) | Err(_) => {}
+    // Lost leadership or a slow quorum: the next plan asks again.
+    let Ok(Ok(Ok(written))) = tokio::time::timeout(Duration::from_secs(5), answer).await else { return };
+    match written.data {
+        Applied::Placement(Err(why)) => tracing::warn!("a change of placement was refused: {why}"),
+        _ => tracing::info!("placement: {}", summary(&change)),
     }
 }
 

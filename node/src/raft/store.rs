@@ -283,7 +283,7 @@ impl RaftStateMachine<Types> for Store {
             return Ok(None);
         };
         let meta = snapshot_from_wire(meta).map_err(io::Error::other)?;
-        Ok(Some(Snapshot { meta, snapshot: Bytes::from(data) }))
+        Ok(Some(Snapshot { meta, snapshot: data }))
     }
 }
 
