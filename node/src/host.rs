@@ -12,6 +12,7 @@ mod beat;
 mod compaction;
 mod dispatch;
 mod driver;
+mod follow;
 mod gauges;
 mod inbound;
 mod report;
@@ -124,14 +125,14 @@ impl Host {
         if founders.iter().any(|place| place.node == host.parts.node) {
             host.open_group(PLACEMENT, &founders).await?;
         }
-        let host_ref = &host;
-        host_ref.spawn(Arc::clone(&host).follow_map());
-        host_ref.spawn(beat::run(Arc::clone(&host)));
-        host_ref.spawn(compaction::run(Arc::clone(&host)));
-        host_ref.spawn(report::run(Arc::clone(&host)));
-        host_ref.spawn(gauges::run(Arc::clone(&host)));
-        if host.groups.contains_key(&PLACEMENT) {
-            host_ref.spawn(driver::run(Arc::clone(&host)));
+        host.spawn(Arc::clone(&host).follow_map());
+        host.spawn(beat::run(Arc::clone(&host)));
+        host.spawn(compaction::run(Arc::clone(&host)));
+        host.spawn(report::run(Arc::clone(&host)));
+        host.spawn(gauges::run(Arc::clone(&host)));
+        match host.groups.contains_key(&PLACEMENT) {
+            true => host.spawn(driver::run(Arc::clone(&host))),
+            false => host.spawn(follow::run(Arc::clone(&host))),
         }
         Ok(host)
     }

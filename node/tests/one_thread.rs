@@ -52,6 +52,7 @@ impl wardlock_router::Clock for Paused {
 }
 
 struct Cluster {
+    nodes: u32,
     hub: Hub,
     clock: Arc<Paused>,
     disks: BTreeMap<NodeId, (MemDisk, MemDisk)>,
@@ -60,15 +61,20 @@ struct Cluster {
 
 impl Cluster {
     async fn start() -> Cluster {
+        Cluster::of(3).await
+    }
+
+    async fn of(nodes: u32) -> Cluster {
         let mut cluster = Cluster {
+            nodes,
             hub: Hub::new(),
             clock: Arc::new(Paused(Instant::now())),
-            disks: (1..=3).map(|n| (NodeId(n), Default::default())).collect(),
+            disks: (1..=nodes).map(|n| (NodeId(n), Default::default())).collect(),
             hosts: BTreeMap::new(),
         };
         cluster.hub.set_delay(Duration::from_millis(1));
         cluster.hub.set_lost_after(Duration::from_millis(500));
-        for node in 1..=3 {
+        for node in 1..=nodes {
             cluster.start_node(NodeId(node)).await;
         }
         for (host, _) in cluster.hosts.values() {
@@ -87,10 +93,10 @@ impl Cluster {
         let seeds = (1..=3).map(|n: u32| n.to_string());
         let client =
             Client::with_clock(Arc::new(Connected(Arc::clone(&transport))), seeds, Arc::clone(&self.clock) as _);
-        let nodes: BTreeSet<NodeId> = (1..=3).map(NodeId).collect();
+        let nodes: BTreeSet<NodeId> = (1..=self.nodes).map(NodeId).collect();
         let host = Host::start(Parts {
             node,
-            goal: Goal::new(SHARDS, 3, nodes.clone()).expect("a goal"),
+            goal: Goal::new(SHARDS, 3.min(self.nodes as u8), nodes.clone()).expect("a goal"),
             nodes,
             addresses: wardlock_placement::Node { quic: format!("node-{node}:1"), http: None, domain: None },
             timing: Timing {
@@ -280,4 +286,23 @@ fn without_a_majority_nothing_is_answered_and_all_returns_with_it() {
         assert_eq!(holders(&client, "kept").await, 1);
         assert_eq!(holders(&client, "other").await, 0);
     });
+}
+
+/// Of four nodes three hold the placement group; the fourth follows the map and hosts shards all the same.
+#[test]
+fn clusters_of_other_sizes_work() {
+    for nodes in [1, 4, 5] {
+        paused(async {
+            let cluster = Cluster::of(nodes).await;
+            let client = cluster.client().await;
+            let session = open(&client, 60_000).await;
+            for n in 0..20 {
+                let outcome = client.write(acquire(&client, session, &format!("n/{n}"), 0), PATIENCE).await;
+                assert!(matches!(outcome, Ok(Outcome::Granted(_))), "{nodes} nodes: {outcome:?}");
+            }
+            let hosting =
+                cluster.hosts.values().filter(|(host, _)| host.status().groups.iter().any(|g| g.group.0 != 0));
+            assert_eq!(hosting.count(), nodes as usize, "every node of {nodes} hosts shards");
+        });
+    }
 }
