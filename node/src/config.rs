@@ -66,7 +66,13 @@ pub fn layer(file: Option<&Path>, flags: &Fields) -> Result<Fields, Error> {
             std::fs::read_to_string(path).map_err(|why| Error::File { path: path.display().to_string(), why })?;
         layers = layers.merge(Toml::string(&text));
     }
-    layers.merge(Serialized::defaults(flags)).extract().map_err(|e| Error::Shape(Box::new(e)))
+    // A list of peers replaces another; figment would make one of both.
+    let mut flags = flags.clone();
+    let peers = flags.peers.take();
+    let layered = layers.merge(Serialized::defaults(flags)).extract();
+    let mut fields: Fields = layered.map_err(|e| Error::Shape(Box::new(e)))?;
+    fields.peers = peers.or(fields.peers);
+    Ok(fields)
 }
 
 /// Refuses a `WARDLOCK_…` variable that is no setting, so that a misspelt one does not pass for set.

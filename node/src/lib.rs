@@ -6,6 +6,7 @@ pub mod certs;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod dev;
 pub mod disk;
 pub mod group;
 pub mod host;

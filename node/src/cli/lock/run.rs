@@ -1,0 +1,153 @@
+//! `wardlock lock run`: a command that runs while a lock is held.
+
+use std::{ffi::OsString, process::ExitCode, time::Duration};
+
+use clap::Args;
+use wardlock_machine::{Key, Name, WallMs};
+use wardlock_router::{Client, Clock, Guard, LockError, Session, client::BootClock};
+
+use super::{
+    child::{Running, Signals},
+    supervise::{Order, Supervisor, View},
+};
+use crate::cli::{
+    args::{self, How, Wait},
+    connect::Server,
+    failure::Failure,
+    remote, view,
+};
+
+/// Run a command while holding a lock.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The command finds WARDLOCK_NAME, WARDLOCK_TOKEN, WARDLOCK_SESSION and WARDLOCK_EXPIRES_AT in its
+environment. It runs in a process group of its own; INT, TERM, HUP, QUIT, USR1 and USR2 are passed on to
+the group. If the lock is about to be lost, the group gets TERM ahead of the deadline and KILL at it. At a
+terminal Ctrl-Z is undone: a suspended holder would keep others waiting.
+
+Exit status: the command's own (128 + N where signal N ended it), 75 if the lock was not acquired, 76 if it
+was lost, 126 or 127 if the command cannot be run or found.
+
+A paused or partitioned machine can outlive its lock: have the resource check WARDLOCK_TOKEN.
+
+Examples:
+  wardlock lock run nightly-backup -- pg_dump -f /backup/db.sql db
+  wardlock lock run -n cron/report -- ./report.sh    # exactly one host, the others exit with 75
+  wardlock lock run -w 30 --permits 4 gpu -- ./train")]
+pub struct Run {
+    /// The lock.
+    #[arg(value_parser = args::name)]
+    name: Name,
+
+    #[command(flatten)]
+    wait: Wait,
+
+    #[command(flatten)]
+    how: How,
+
+    /// How long the lock outlives a holder that died, and how long an outage the command survives. Longer
+    /// survives more and keeps others waiting longer.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = args::ttl)]
+    ttl: Duration,
+
+    /// Why, shown to whoever waits.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+
+    /// The command and its arguments; no shell in between.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// Runs the command.
+pub async fn run(args: Run, server: &Server) -> Result<ExitCode, Failure> {
+    let mut signals = Signals::catch()?;
+    let holding = async {
+        let client = server.connect().await?;
+        let session = remote::open_kept(&client, args.ttl, args.reason.as_deref()).await?;
+        let lock = args.how.on(session.lock(args.name.as_str())).wait(args.wait.length());
+        let guard = match lock.acquire().await {
+            Ok(guard) => guard,
+            Err(error) => {
+                // Its TTL ends the session where this fails.
+                let _ = session.close().await;
+                return Err(remote::not_held(error));
+            }
+        };
+        Ok::<_, Failure>((client, session, guard))
+    };
+    let (client, session, guard) = tokio::select! {
+        held = holding => held?,
+        // Dropping the wait withdraws it, and the session ends by its TTL.
+        signal = signals.next() => return Ok(ExitCode::from(signal_code(signal))),
+    };
+    let environment = [
+        ("WARDLOCK_NAME", args.name.to_string()),
+        ("WARDLOCK_TOKEN", guard.fencing_token().to_string()),
+        ("WARDLOCK_SESSION", session.id().to_string()),
+        ("WARDLOCK_EXPIRES_AT", expires_at(&guard)),
+    ];
+    let code = match Running::start(&args.command, &environment) {
+        Ok(child) => supervise(child, &client, &guard, args.ttl, &mut signals).await,
+        Err(failure) => Err(failure),
+    };
+    give_back(session, guard, &mut signals).await;
+    code.map(ExitCode::from)
+}
+
+/// Watches child and lock until the child has ended, and answers with the exit code.
+async fn supervise(
+    mut child: Running,
+    client: &Client,
+    guard: &Guard,
+    ttl: Duration,
+    signals: &mut Signals,
+) -> Result<u8, Failure> {
+    let mut supervisor = Supervisor::new(ttl);
+    let mut lost = false;
+    let key = Key::lock(Name::new(guard.name()).map_err(Failure::error)?);
+    let taken = remote::taken(client, key, guard.lock_id());
+    tokio::pin!(taken);
+    loop {
+        let view = View { now: BootClock.now().0, valid_until: guard.valid_until().0, lost };
+        if let Some(order) = supervisor.look(view) {
+            match order {
+                Order::Terminate => eprintln!("wardlock: the lock is being lost; the command is told to end"),
+                Order::Kill => eprintln!("wardlock: the lock is lost; the command is killed"),
+            }
+            child.obey(order);
+        }
+        tokio::select! {
+            ended = child.ended() => return ended.map(|ended| supervisor.exit_code(ended)),
+            signal = signals.next() => child.signal(signal),
+            () = guard.lost(), if !lost => lost = true,
+            () = &mut taken, if !lost => lost = true,
+            () = tokio::time::sleep(supervisor.rest(view.now)) => {}
+        }
+    }
+}
+
+/// Releases the lock and ends the session, for as long as it takes or until a signal comes; the TTL does
+/// the same later. A lock that was lost needs nothing.
+async fn give_back(session: Session, guard: Guard, signals: &mut Signals) {
+    let giving = async {
+        let released = guard.release().await;
+        if let Err(LockError::Call(e)) = released {
+            eprintln!("wardlock: the lock was not released and ends with its session: {e}");
+        }
+        let _ = session.close().await;
+    };
+    tokio::select! {
+        () = giving => {}
+        _ = signals.next() => {}
+    }
+}
+
+/// When the lock would be free if this process ended now, by wall time.
+fn expires_at(guard: &Guard) -> String {
+    view::time(WallMs(view::wall_now().0.saturating_add(remote::millis(guard.remaining()).0)))
+}
+
+fn signal_code(signal: rustix::process::Signal) -> u8 {
+    u8::try_from(signal.as_raw()).unwrap_or(0).saturating_add(128)
+}

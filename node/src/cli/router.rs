@@ -1,0 +1,82 @@
+//! `wardlock router`: the HTTP gateway alone.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+use wardlock_router::tls::Identity;
+
+use super::{
+    connect,
+    failure::{Failure, chain},
+    gateway,
+    signals::Stop,
+};
+use crate::config::split_host_port;
+
+/// The HTTP gateway alone, without a node.
+///
+/// Many clients share a router's few connections to the nodes. Routers keep nothing: run as many as you
+/// like, beside the clients or behind a load balancer.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Beyond loopback it speaks HTTPS and asks for client certificates.
+
+Example:
+  wardlock router --seed wl1:7401 --seed wl2:7401 --http 127.0.0.1:7400 --certs /etc/wardlock/certs")]
+pub(super) struct RouterArgs {
+    /// A node's QUIC address; the others are learned from it. May be repeated.
+    #[arg(long, value_name = "HOST:PORT", required = true, value_parser = seed)]
+    seed: Vec<String>,
+
+    /// Where to listen.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7400")]
+    http: SocketAddr,
+
+    /// The cluster's name.
+    #[arg(long, env = "WARDLOCK_CLUSTER", value_name = "NAME", default_value = "wardlock")]
+    cluster: String,
+
+    /// The directory with `ca.pem`, `client.pem` and `client.key`. To listen beyond loopback the
+    /// certificate must name this host: `wardlock certs --client=HOST`.
+    #[arg(long, env = "WARDLOCK_CERTS", value_name = "DIR")]
+    certs: PathBuf,
+}
+
+fn seed(text: &str) -> Result<String, String> {
+    split_host_port(text).map(|_| text.to_owned())
+}
+
+/// Runs the command.
+pub(super) fn run(args: RouterArgs) -> Result<ExitCode, Failure> {
+    super::log_to_stderr();
+    super::block_on(serve(args))
+}
+
+async fn serve(args: RouterArgs) -> Result<ExitCode, Failure> {
+    let mut stop = Stop::catch().map_err(Failure::error)?;
+    let identity = Identity::from_dir(&args.certs, "client");
+    let identity = identity.map_err(|e| Failure::usage(format!("--certs: {}", chain(&e))))?;
+    let tls = match args.http.ip().is_loopback() {
+        true => None,
+        false => Some(gateway::mutual_tls(&args.certs, "client")?),
+    };
+    let listener = gateway::listen(args.http).await?;
+    let client = tokio::select! {
+        connected = connect::connect(&args.cluster, &args.seed, &identity) => connected?,
+        _ = stop.wait() => return Ok(ExitCode::SUCCESS),
+    };
+    tracing::info!(http = %args.http, "ready");
+    let stopping = CancellationToken::new();
+    let serving = gateway::run(listener, client, args.cluster, None, tls, stopping.clone());
+    tokio::pin!(serving);
+    tokio::select! {
+        served = &mut serving => served?,
+        _ = stop.wait() => {
+            tracing::info!("draining; a second signal stops at once");
+            stopping.cancel();
+            stop.drain(serving, || ()).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

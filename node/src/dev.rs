@@ -1,0 +1,293 @@
+//! `wardlock dev`: a whole cluster on loopback, with nothing to set up.
+//!
+//! Real nodes, real QUIC with mutual TLS between them, real files; only that they share a machine, and
+//! without `--processes` a process. The gateway is a router like any other, over the same client. There is
+//! no road in here that a production cluster does not have.
+//!
+//! # Promises
+//! 1. What is printed when it is ready works as it stands.
+//! 2. However this process ends, its nodes end too; a temporary directory is removed unless it was killed.
+//! 3. Nothing listens beyond loopback.
+
+pub mod greeting;
+pub mod plan;
+pub mod processes;
+pub mod threads;
+
+use std::{
+    io::{IsTerminal, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Args;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use wardlock_router::{Client, tls::Identity};
+
+use self::{
+    greeting::greeting,
+    plan::{Plan, PlannedNode},
+    processes::Processes,
+    threads::Threads,
+};
+use crate::{
+    certs::Holder,
+    cli::{
+        ClusterView,
+        certs::{self, Existing},
+        connect,
+        failure::{Failure, chain},
+        gateway, output,
+        signals::Stop,
+    },
+};
+
+/// How long the cluster may take to be ready.
+const READY: Duration = Duration::from_secs(60);
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(100);
+/// The cluster's name.
+const CLUSTER: &str = "dev";
+
+/// A cluster on this machine, to try things with.
+///
+/// Real nodes that talk QUIC with mutual TLS over loopback, and a gateway for HTTP.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  wardlock dev
+  wardlock dev --nodes 5 --data-dir ./cluster
+  wardlock dev --processes      # then kill -9 a node, and paste its line to start it again")]
+pub struct DevArgs {
+    /// How many nodes.
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
+    nodes: u32,
+
+    /// How many shards.
+    #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
+    shards: u32,
+
+    /// Where the gateway listens. The nodes take the UDP ports after it; with port 0 all are any free ones.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7400", value_parser = loopback)]
+    http: SocketAddr,
+
+    /// Where to keep the data and certificates. [default: a temporary directory, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Each node is a process of its own, to be killed and started again.
+    #[arg(long)]
+    processes: bool,
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| format!("{text:?} is not IP:PORT"))?;
+    match address.ip().is_loopback() {
+        true => Ok(address),
+        false => Err(format!("{} is not a loopback address: `wardlock router` is for other listeners", address.ip())),
+    }
+}
+
+/// Where the data is.
+struct Place {
+    path: PathBuf,
+    /// Removed when dropped.
+    temporary: Option<tempfile::TempDir>,
+}
+
+impl Place {
+    fn new(wanted: Option<&PathBuf>) -> Result<Place, Failure> {
+        let wrong =
+            |path: &std::path::Path, e: std::io::Error| Failure::error(format!("cannot use {}: {e}", path.display()));
+        let (given, temporary) = match wanted {
+            Some(path) => {
+                std::fs::create_dir_all(path).map_err(|e| wrong(path, e))?;
+                (path.clone(), None)
+            }
+            None => {
+                let made = tempfile::Builder::new().prefix("wardlock-dev-").tempdir();
+                let made = made.map_err(|e| wrong(&std::env::temp_dir(), e))?;
+                (made.path().to_owned(), Some(made))
+            }
+        };
+        // The commands that are printed work from any directory.
+        let path = given.canonicalize().map_err(|e| wrong(&given, e))?;
+        Ok(Place { path, temporary })
+    }
+
+    /// For an end without drops.
+    fn remove(&self) {
+        if let Some(temporary) = &self.temporary {
+            // Nodes may still write; what they leave is in the system's directory for such things.
+            let _ = std::fs::remove_dir_all(temporary.path());
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// One line on what stood in the way.
+pub fn run(args: &DevArgs) -> Result<ExitCode, Failure> {
+    if !args.processes || std::env::var_os("WARDLOCK_LOG").is_some() {
+        log_quietly();
+    }
+    let place = Place::new(args.data_dir.as_ref())?;
+    crate::cli::block_on(cluster(args, &place))
+}
+
+/// Warnings only: what is printed on stdout is the point. `WARDLOCK_LOG` says otherwise.
+fn log_quietly() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WARDLOCK_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    let ansi = std::io::stderr().is_terminal();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).try_init();
+}
+
+async fn cluster(args: &DevArgs, place: &Place) -> Result<ExitCode, Failure> {
+    let mut stop = Stop::catch().map_err(Failure::error)?;
+    let program = std::env::current_exe().map_err(Failure::error)?;
+    // Taken first: the address that people type must be free before anything else is tried.
+    let listener = gateway::listen(args.http).await?;
+    let http = listener.local_addr().map_err(Failure::error)?;
+    let quic = plan::addresses(args.http, args.nodes)?;
+    let plan = Plan::new(&place.path, &quic, args.shards);
+    if place.temporary.is_some() {
+        eprintln!("data in {}, removed at the end", plan.dir.display());
+    }
+    plan.write()?;
+    make_certificates(&plan)?;
+
+    let mut nodes = match args.processes {
+        true => Nodes::Processes(Processes::start(&plan, &program)?),
+        false => Nodes::Threads(Threads::start(&plan)?),
+    };
+    let stopping = CancellationToken::new();
+    let started = async {
+        let client = connect_client(&plan).await?;
+        wait_until_ready(&client, args.shards).await?;
+        Ok::<_, Failure>(client)
+    };
+    let client = tokio::select! {
+        started = timeout(READY, started) => match started {
+            Ok(started) => started,
+            Err(_) => Err(Failure::error(format!("the cluster was not ready within {} s", READY.as_secs()))),
+        },
+        failure = nodes.failed_at_start() => Err(failure),
+        _ = stop.wait() => {
+            stop.drain(nodes.shutdown(), || place.remove()).await;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let client = match client {
+        Ok(client) => client,
+        Err(failure) => {
+            stop.drain(nodes.shutdown(), || place.remove()).await;
+            return Err(failure);
+        }
+    };
+
+    let serving = gateway::run(listener, client, CLUSTER.to_owned(), Some(plan.certs()), None, stopping.clone());
+    tokio::pin!(serving);
+    output::print(&greeting(&plan, args.shards, &http.to_string(), &program, place.temporary.is_some()))?;
+    nodes.introduce()?;
+    let ended = tokio::select! {
+        served = &mut serving => served.and(Err(Failure::error("the gateway has ended"))),
+        failed = nodes.failed() => Err(failed),
+        _ = stop.wait() => Ok(()),
+    };
+    stopping.cancel();
+    let drained = async {
+        if ended.is_ok() {
+            // The gateway answers what it has begun while the nodes still serve it.
+            let _ = timeout(Duration::from_secs(6), serving).await;
+        }
+        nodes.shutdown().await;
+    };
+    stop.drain(drained, || place.remove()).await;
+    ended.map(|()| ExitCode::SUCCESS)
+}
+
+/// The nodes, whichever way they run.
+enum Nodes {
+    Threads(Threads),
+    Processes(Processes),
+}
+
+impl Nodes {
+    /// Resolves when one cannot start.
+    async fn failed_at_start(&mut self) -> Failure {
+        match self {
+            Nodes::Threads(threads) => threads.failed().await,
+            Nodes::Processes(processes) => Failure::error(processes.ended().await.1),
+        }
+    }
+
+    /// Resolves when the cluster cannot go on. Processes may be killed: that is what they are for.
+    async fn failed(&mut self) -> Failure {
+        match self {
+            Nodes::Threads(threads) => threads.failed().await,
+            Nodes::Processes(processes) => loop {
+                let (node, how) = processes.ended().await;
+                eprintln!("{how}\n{}", processes.line(node));
+            },
+        }
+    }
+
+    fn introduce(&self) -> Result<(), Failure> {
+        let Nodes::Processes(processes) = self else { return Ok(()) };
+        let lines: String = processes.lines().map(|line| format!("{line}\n")).collect();
+        output::print(&format!("\n{lines}"))
+    }
+
+    async fn shutdown(self) {
+        match self {
+            Nodes::Threads(threads) => threads.shutdown().await,
+            Nodes::Processes(processes) => processes.shutdown().await,
+        }
+    }
+}
+
+/// Makes the certificates that are not there yet.
+fn make_certificates(plan: &Plan) -> Result<(), Failure> {
+    let hosts = |node: &PlannedNode| vec!["localhost".to_owned(), node.quic.ip().to_string()];
+    let mut wanted: Vec<_> = plan.nodes.iter().map(|node| (Holder::Node(node.id), hosts(node))).collect();
+    wanted.push((Holder::Client, Vec::new()));
+    certs::make(&plan.certs(), &wanted, Existing::Keep).map_err(|e| Failure::error(chain(&e)))
+}
+
+async fn connect_client(plan: &Plan) -> Result<Client, Failure> {
+    let identity = Identity::from_dir(&plan.certs(), "client").map_err(|e| Failure::error(chain(&e)))?;
+    let seeds: Vec<String> = plan.nodes.iter().map(|node| node.quic.to_string()).collect();
+    loop {
+        // The nodes may not listen yet; the caller has the time in hand.
+        match connect::connect(CLUSTER, &seeds, &identity).await {
+            Ok(client) => return Ok(client),
+            Err(_) => sleep(LOOK).await,
+        }
+    }
+}
+
+/// Waits until every shard has a leader, and tells a terminal how far it is.
+async fn wait_until_ready(client: &Client, shards: u32) -> Result<(), Failure> {
+    let tell = std::io::stderr().is_terminal();
+    let began = Instant::now();
+    loop {
+        let (known, led) = ClusterView::ask(client).await.led();
+        if tell {
+            let seconds = began.elapsed().as_secs();
+            eprint!("\rbootstrapping: {led} of {shards} shards have a leader ({seconds} s)\x1b[K");
+            let _ = std::io::stderr().flush();
+        }
+        if led == known && known == shards as usize {
+            if tell {
+                eprint!("\r\x1b[K");
+            }
+            return Ok(());
+        }
+        sleep(LOOK).await;
+    }
+}
