@@ -9,6 +9,8 @@
 //! homes are being asked) lives in [`leader::Leader`]. It is made when the first entry of the leader's
 //! term is applied, from the machine's state alone, and thrown away when the leadership ends.
 
+mod calls;
+pub mod errands;
 pub mod inbox;
 pub mod leader;
 pub mod observers;

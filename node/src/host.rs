@@ -42,8 +42,6 @@ use crate::{
     raft::{Raft, network::Network, store::Store, types::Home},
 };
 
-/// A leader that has not heard of a majority for so many election timeouts refuses requests at once.
-const QUORUM_PATIENCE: u32 = 2;
 /// How long a replica that is not its group's first waits for the first to initialize the group.
 const INITIALIZE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -274,7 +272,8 @@ impl Host {
                 client: self.parts.client.clone(),
                 disk_low: Arc::clone(&self.parts.disk_low),
                 maps: self.parts.maps.subscribe(),
-                quorum_patience: self.parts.timing.election_max * QUORUM_PATIENCE,
+                // The consensus core's own leader lease: beyond it, it refuses proposals.
+                quorum_patience: self.parts.timing.election_max,
                 metrics: ShardMetrics::new(id),
                 on_fatal: Arc::clone(&self.parts.on_fatal),
                 stop: self.stop.clone(),

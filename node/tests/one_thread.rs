@@ -306,3 +306,41 @@ fn clusters_of_other_sizes_work() {
         });
     }
 }
+
+/// A proposal that the consensus core refuses in the middle of a term must not leave the leader with a
+/// tick, an expiry or a waiter that it believes to be under way.
+#[test]
+fn a_leader_that_loses_its_majority_for_a_moment_goes_on() {
+    for cut in (600..1_100).step_by(100) {
+        paused(async {
+            let cluster = Cluster::start().await;
+            let client = cluster.client().await;
+            let waiter = open(&client, 600_000).await;
+            let mut waits = Vec::new();
+            for n in 0..8 {
+                let silent = open(&client, 2_000).await;
+                let name = format!("n/{n}");
+                let Command::Acquire(mut first) = acquire(&client, silent, &name, 0) else { unreachable!() };
+                // Half of the grants end with their own lease, half with their session.
+                first.lease = (n % 2 == 0).then_some(Millis(1_900));
+                let outcome = client.write(Command::Acquire(first), PATIENCE).await;
+                assert!(matches!(outcome, Ok(Outcome::Granted(_))), "{outcome:?}");
+                let (client, command) = (client.clone(), acquire(&client, waiter, &name, 60_000));
+                waits.push(tokio::spawn(async move { client.write(command, Duration::from_secs(70)).await }));
+            }
+            tokio::time::sleep(Duration::from_millis(1_400)).await;
+            for (a, b) in [(1, 2), (1, 3), (2, 3)] {
+                cluster.hub.cut(NodeId(a), NodeId(b));
+            }
+            tokio::time::sleep(Duration::from_millis(cut)).await;
+            cluster.hub.heal();
+            let healed = Instant::now();
+            for wait in waits {
+                let outcome = wait.await.expect("no panic");
+                assert!(matches!(outcome, Ok(Outcome::Granted(_))), "cut for {cut} ms: {outcome:?}");
+            }
+            let took = healed.elapsed();
+            assert!(took < Duration::from_secs(10), "cut for {cut} ms: the last lock passed on after {took:?}");
+        });
+    }
+}

@@ -10,19 +10,20 @@
 //! 4. Every session that closes is told to each of its shards until each has acknowledged.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     time::Duration,
 };
 
 use wardlock_machine::{
-    Acquire, Answer, Attachment, Command, Effects, EndReason, Holder, Machine, Millis, Nonce, Outcome, Query,
-    SessionId, ShardId, Stamp, Term, WallMs, limits,
+    Acquire, Answer, Attachment, Command, Effects, Holder, Machine, Millis, Nonce, Outcome, Query, SessionId, Stamp,
+    Term, WallMs, limits,
 };
 use wardlock_placement::MapVersion;
 use wardlock_router::link::Replier;
 use wardlock_wire::{KeptAlive, Op, Refusal, Response};
 
 use super::{
+    errands::{Done, Errand, Errands},
     observers::Observers,
     sessions::{Deadlines, Heard},
     waiters::Waiters,
@@ -34,8 +35,8 @@ use crate::metrics::ShardMetrics;
 const CLOCK_PERIOD: Duration = Duration::from_secs(2);
 /// The most acquires of one session that wait for its home's word.
 const PARKED_PER_SESSION: usize = 1_024;
-/// How many shards are told of sessions' ends at once.
-const ERRANDS: usize = 64;
+/// The most requests that wait in this leader's memory: to be proposed, to be read, or for a home's word.
+const BACKLOG: usize = 16_384;
 /// The most bytes of commands in one entry, roughly: well under the frame's bound.
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -50,7 +51,7 @@ pub enum Slot {
     /// The session whose attempt to attach goes on record.
     Pend(SessionId),
     /// A keep-alive that waited for its session's record to be cleared.
-    Cleared(Replier),
+    Cleared(SessionId, Replier),
     /// The leader's own tick.
     Tick,
     /// The shard's range.
@@ -67,23 +68,6 @@ pub enum Read {
     Observe(wardlock_machine::Key, wardlock_machine::Revision, Duration, Replier),
 }
 
-/// Something to ask of another shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Errand {
-    /// Ask the session's home whether it may use this shard.
-    Attach(SessionId, Nonce),
-    /// Tell a shard that the session has ended.
-    Tell(SessionId, ShardId, EndReason),
-}
-
-/// What came of an errand.
-pub enum Done {
-    /// The home's word on an attempt to attach; `None` where it could not be asked.
-    Attach(SessionId, Nonce, Option<Outcome>),
-    /// The shard has dropped everything of the session.
-    Told(SessionId, ShardId),
-}
-
 /// A leader in one term.
 pub struct Leader {
     /// Its term.
@@ -92,13 +76,13 @@ pub struct Leader {
     began: Duration,
     queue: VecDeque<(Command, Slot)>,
     reads: Vec<Read>,
-    errands: Vec<Errand>,
+    errands: Errands,
     sessions: Deadlines,
     waiters: Waiters,
     observers: Observers,
     attaching: HashMap<SessionId, Vec<(Acquire, Replier)>>,
-    telling: HashSet<(SessionId, ShardId)>,
-    untold: VecDeque<(SessionId, ShardId, EndReason)>,
+    /// How many acquires `attaching` holds.
+    parked: usize,
     tick_under_way: bool,
     logged: Duration,
     metrics: ShardMetrics,
@@ -113,13 +97,12 @@ impl Leader {
             began: now,
             queue: VecDeque::new(),
             reads: Vec::new(),
-            errands: Vec::new(),
+            errands: Errands::default(),
             sessions: Deadlines::default(),
             waiters: Waiters::default(),
             observers: Observers::default(),
             attaching: HashMap::new(),
-            telling: HashSet::new(),
-            untold: VecDeque::new(),
+            parked: 0,
             tick_under_way: false,
             logged: now,
             metrics,
@@ -132,12 +115,11 @@ impl Leader {
         }
         for (session, nonce) in machine.pendings() {
             leader.attaching.insert(session, Vec::new());
-            leader.errands.push(Errand::Attach(session, nonce));
+            leader.errands.ask(session, nonce);
         }
         for (session, reason, shards) in machine.closing() {
-            leader.untold.extend(shards.into_iter().map(|shard| (session, shard, reason)));
+            leader.errands.tell(session, reason, shards);
         }
-        leader.tell();
         leader
     }
 
@@ -151,8 +133,18 @@ impl Leader {
         self.queue.push_back((command, slot));
     }
 
+    /// A sign of life that cannot be acknowledged now still counts: a client that reaches its leader must
+    /// not lose its session because the leader does not reach a majority.
+    pub fn overheard(&mut self, session: SessionId, now: Duration, wall: WallMs) {
+        self.sessions.heard(session, now, wall);
+    }
+
     /// Takes a request in. Its answer comes by `reply`, now or later.
     pub fn admit(&mut self, machine: &Machine, op: Op, reply: Replier, now: Duration, wall: WallMs) {
+        let backlog = self.queue.len() + self.reads.len() + self.parked;
+        if backlog >= BACKLOG && !matches!(op, Op::KeepAlive { .. }) {
+            return reply.send(Err(Refusal::Overloaded));
+        }
         match op {
             Op::Write(Command::Acquire(acquire)) => self.admit_acquire(machine, acquire, reply),
             Op::Write(command) => self.queue(command, Slot::Reply(reply)),
@@ -161,12 +153,12 @@ impl Leader {
                 Heard::Round | Heard::Unknown => self.reads.push(Read::KeepAlive(session, reply)),
                 Heard::Expiry => self.sessions.park(session, reply),
                 Heard::Clearing => {
-                    self.queue(Command::Checkpoint { sessions: vec![(session, None)] }, Slot::Cleared(reply));
+                    self.queue(Command::Checkpoint { sessions: vec![(session, None)] }, Slot::Cleared(session, reply));
                 }
             },
             Op::Observe { key, since, wait_ms } => {
-                let until = now + Duration::from_millis(u64::from(wait_ms));
-                self.reads.push(Read::Observe(key, since, until, reply));
+                let wait = Duration::from_millis(u64::from(wait_ms));
+                self.reads.push(Read::Observe(key, since, wait, reply));
             }
         }
     }
@@ -182,7 +174,10 @@ impl Leader {
         let session = acquire.session;
         if let Some(parked) = self.attaching.get_mut(&session) {
             match parked.len() < PARKED_PER_SESSION {
-                true => parked.push((acquire, reply)),
+                true => {
+                    self.parked += 1;
+                    parked.push((acquire, reply));
+                }
                 false => reply.send(Err(Refusal::Overloaded)),
             }
             return;
@@ -190,6 +185,7 @@ impl Leader {
         match machine.attachment(session) {
             Attachment::Attached => self.queue_acquire(acquire, reply),
             Attachment::None | Attachment::Pending(_) => {
+                self.parked += 1;
                 self.attaching.insert(session, vec![(acquire, reply)]);
                 self.queue(Command::Pend { session }, Slot::Pend(session));
             }
@@ -232,7 +228,7 @@ impl Leader {
 
     /// The errands to run now.
     pub fn take_errands(&mut self) -> Vec<Errand> {
-        std::mem::take(&mut self.errands)
+        self.errands.take()
     }
 
     /// An entry was proposed.
@@ -250,11 +246,10 @@ impl Leader {
                 Slot::Reply(reply) => reply.send(respond(outcome)),
                 Slot::Waiter(session, request) => self.waiters.answered(session, request, outcome),
                 Slot::Pend(session) => self.pended(session, outcome),
-                Slot::Cleared(reply) => {
-                    let kept = match outcome {
-                        Outcome::Done => KeptAlive::Alive,
-                        _ => KeptAlive::Ended,
-                    };
+                Slot::Cleared(session, reply) => {
+                    self.sessions.cleared(session);
+                    // The session may have started to close ahead of the clearing.
+                    let kept = if self.sessions.is_alive(session) { KeptAlive::Alive } else { KeptAlive::Ended };
                     reply.send(Ok(Response::KeptAlive(kept)));
                 }
             }
@@ -263,9 +258,9 @@ impl Leader {
 
     fn pended(&mut self, session: SessionId, outcome: Outcome) {
         match outcome {
-            Outcome::Pending { nonce } => self.errands.push(Errand::Attach(session, nonce)),
+            Outcome::Pending { nonce } => self.errands.ask(session, nonce),
             Outcome::Done => {
-                for (acquire, reply) in self.attaching.remove(&session).unwrap_or_default() {
+                for (acquire, reply) in self.unpark(session) {
                     self.queue_acquire(acquire, reply);
                 }
             }
@@ -274,13 +269,23 @@ impl Leader {
     }
 
     fn turn_away(&mut self, session: SessionId, outcome: &Outcome) {
-        for (_, reply) in self.attaching.remove(&session).unwrap_or_default() {
+        for (_, reply) in self.unpark(session) {
             reply.send(Ok(Response::Outcome(outcome.clone())));
         }
     }
 
+    /// The acquires that waited for the session's home.
+    fn unpark(&mut self, session: SessionId) -> Vec<(Acquire, Replier)> {
+        let parked = self.attaching.remove(&session).unwrap_or_default();
+        self.parked -= parked.len();
+        parked
+    }
+
     /// An errand came back. Returns it where it must be run again after a while.
     pub fn errand_done(&mut self, done: Done) -> Option<Errand> {
+        if let Done::Attach(_, _, Some(_)) = done {
+            self.errands.asked();
+        }
         match done {
             Done::Attach(session, nonce, Some(Outcome::Attached(holder))) => self.confirm(session, nonce, holder),
             Done::Attach(session, nonce, Some(no)) => {
@@ -289,15 +294,16 @@ impl Leader {
             }
             Done::Attach(session, nonce, None) => {
                 // Those who wait are told to try again; the attempt on record is driven on.
-                for (_, reply) in self.attaching.entry(session).or_default().drain(..) {
+                let waiting = self.attaching.entry(session).or_default();
+                self.parked -= waiting.len();
+                for (_, reply) in waiting.drain(..) {
                     reply.send(Err(Refusal::NoQuorum));
                 }
                 return Some(Errand::Attach(session, nonce));
             }
             Done::Told(session, shard) => {
-                self.telling.remove(&(session, shard));
+                self.errands.has_told(session, shard);
                 self.queue(Command::Detached { session, shard }, Slot::Nobody);
-                self.tell();
             }
         }
         None
@@ -306,7 +312,7 @@ impl Leader {
     /// The confirmation goes into the log ahead of the grants that waited for it.
     fn confirm(&mut self, session: SessionId, nonce: Nonce, holder: Holder) {
         self.queue(Command::Confirm { session, nonce, holder }, Slot::Nobody);
-        for (acquire, reply) in self.attaching.remove(&session).unwrap_or_default() {
+        for (acquire, reply) in self.unpark(session) {
             self.queue_acquire(acquire, reply);
         }
     }
@@ -327,23 +333,13 @@ impl Leader {
         for (session, reason) in effects.closing {
             self.sessions.close(session);
             if let Some((_, shards)) = machine.closing_shards(session) {
-                self.untold.extend(shards.into_iter().map(|shard| (session, shard, reason)));
-            }
-        }
-        self.tell();
-    }
-
-    fn tell(&mut self) {
-        while self.telling.len() < ERRANDS {
-            let Some((session, shard, reason)) = self.untold.pop_front() else { break };
-            if self.telling.insert((session, shard)) {
-                self.errands.push(Errand::Tell(session, shard, reason));
+                self.errands.tell(session, reason, shards);
             }
         }
     }
 
     /// A round that began after these reads arrived is complete and its state applied.
-    pub fn serve(&mut self, machine: &Machine, reads: Vec<Read>) {
+    pub fn serve(&mut self, machine: &Machine, reads: Vec<Read>, now: Duration) {
         for read in reads {
             match read {
                 Read::Query(query, reply) => {
@@ -374,7 +370,7 @@ impl Leader {
                     };
                     reply.send(Ok(Response::KeptAlive(kept)));
                 }
-                Read::Observe(key, since, until, reply) => self.observers.ask(machine, key, since, until, reply),
+                Read::Observe(key, since, wait, reply) => self.observers.ask(machine, key, since, wait, now, reply),
             }
         }
     }
@@ -383,32 +379,44 @@ impl Leader {
     pub fn closed(&mut self, connection: u64, now: Duration) {
         self.waiters.closed(connection, now);
         self.observers.closed(connection);
+        for parked in self.attaching.values_mut() {
+            let before = parked.len();
+            parked.retain(|(_, reply)| reply.connection() != connection);
+            self.parked -= before - parked.len();
+        }
+    }
+
+    /// The majority is out of reach: nobody is kept waiting for what another leader may do.
+    pub fn dismiss(&mut self, now: Duration) {
+        self.waiters.dismiss(now);
+        self.observers.dismiss();
     }
 
     /// Queues what is due at `now`. While proposals stall, nothing is expired: a leader whose disk or
     /// quorum hangs must not end the sessions that it cannot hear.
     pub fn tick(&mut self, machine: &Machine, now: Duration, stalled: bool) {
+        self.observers.ended(machine, now);
+        if stalled {
+            return;
+        }
         let stamp = self.stamp(now);
         let due = machine.next_deadline().is_some_and(|at| at <= stamp);
         let silent = machine.keeps_time() && now.saturating_sub(self.logged) >= CLOCK_PERIOD;
-        if (due || silent) && !self.tick_under_way && !stalled {
+        if (due || silent) && !self.tick_under_way {
             self.tick_under_way = true;
             self.queue(Command::Tick, Slot::Tick);
         }
-        if !stalled {
-            let due = self.sessions.due(now);
-            if !due.checkpoint.is_empty() {
-                self.queue(Command::Checkpoint { sessions: due.checkpoint }, Slot::Nobody);
-            }
-            if !due.expire.is_empty() {
-                let term = self.term;
-                self.queue(Command::ExpireSessions { sessions: due.expire, term }, Slot::Nobody);
-            }
+        let due = self.sessions.due(now);
+        if !due.checkpoint.is_empty() {
+            self.queue(Command::Checkpoint { sessions: due.checkpoint }, Slot::Nobody);
+        }
+        if !due.expire.is_empty() {
+            let term = self.term;
+            self.queue(Command::ExpireSessions { sessions: due.expire, term }, Slot::Nobody);
         }
         for cancel in self.waiters.due(now) {
             self.queue(cancel, Slot::Nobody);
         }
-        self.observers.ended(machine, now);
     }
 
     /// When [`Self::tick`] has something to do next, as far as is known now.
@@ -427,10 +435,12 @@ impl Leader {
 
     /// The leadership has ended. What was not proposed is refused with `refusal`; what was has an unknown
     /// outcome, which is what dropping its replier says.
-    pub fn resign(self, refusal: &Refusal) {
-        for (_, slot) in self.queue {
-            if let Slot::Reply(reply) | Slot::Cleared(reply) = slot {
-                reply.send(Err(refusal.clone()));
+    pub fn resign(mut self, refusal: &Refusal) {
+        for (_, slot) in std::mem::take(&mut self.queue) {
+            match slot {
+                Slot::Reply(reply) | Slot::Cleared(_, reply) => reply.send(Err(refusal.clone())),
+                Slot::Waiter(session, request) => self.waiters.refuse(session, request, refusal),
+                Slot::Nobody | Slot::Pend(_) | Slot::Tick | Slot::Range => {}
             }
         }
         for (_, reply) in self.attaching.into_values().flatten() {

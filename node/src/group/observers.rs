@@ -13,6 +13,9 @@ use wardlock_wire::{Refusal, Response};
 /// The most questions that one leader holds.
 const CAPACITY: usize = 10_000;
 
+/// The longest that a question is held; the observer asks again.
+const HOLD: Duration = Duration::from_secs(60);
+
 /// All of one leader's observers.
 #[derive(Default)]
 pub struct Observers {
@@ -28,15 +31,21 @@ struct Observer {
 
 impl Observers {
     /// Answers at once where the object has changed since, else holds the question until it does or
-    /// until `until`.
-    pub fn ask(&mut self, machine: &Machine, key: Key, since: Revision, until: Duration, reply: Replier) {
+    /// for `wait`.
+    pub fn ask(&mut self, machine: &Machine, key: Key, since: Revision, wait: Duration, now: Duration, reply: Replier) {
         if machine.object_revision(&key) > since {
             return answer(machine, &key, reply);
         }
         if self.count >= CAPACITY {
             return reply.send(Err(Refusal::Overloaded));
         }
+        let until = now + wait.min(HOLD);
         self.count += 1;
+        // Questions that were answered early leave their ends behind.
+        if self.ends.len() > 2 * self.count + CAPACITY {
+            let held = self.by_key.iter().flat_map(|(key, all)| all.iter().map(move |one| (one.until, key.clone())));
+            self.ends = held.map(Reverse).collect();
+        }
         self.ends.push(Reverse((until, key.clone())));
         self.by_key.entry(key).or_default().push(Observer { reply, until });
     }
@@ -48,6 +57,11 @@ impl Observers {
         for observer in observers {
             answer(machine, key, observer.reply);
         }
+    }
+
+    /// The leader has lost its majority: whoever asked is sent elsewhere.
+    pub fn dismiss(&mut self) {
+        *self = Observers::default();
     }
 
     /// A connection ended: its questions are void.

@@ -12,32 +12,23 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use openraft::{
-    Instant, ReadPolicy, ServerState,
-    async_runtime::watch::WatchReceiver,
-    errors::{ClientWriteError, LinearizableReadError, RaftError},
-    impls::ProgressResponder,
-};
+use openraft::{ServerState, async_runtime::watch::WatchReceiver};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use wardlock_machine::{Batch, Command, EndReason, Incarnation, Outcome, Query, RangeEpoch, SessionId, Term};
-use wardlock_placement::{GroupId, ShardMap, hash_name, hash_session};
+use wardlock_machine::{Batch, Command, Incarnation, Outcome, Query, RangeEpoch, SessionId, Term};
+use wardlock_placement::{ShardMap, hash_name, hash_session};
 use wardlock_router::Client;
 use wardlock_wire::{Op, Refusal};
 
 use super::{
     Group,
+    calls::{has_quorum, propose, refuse, round, run_errand},
+    errands::{Done, Errand},
     inbox::Arrived,
-    leader::{Done, Errand, Leader, Read, Slot},
+    leader::{Leader, Read, Slot},
 };
-use crate::{
-    clock::Clock,
-    disk::OnFatal,
-    metrics::ShardMetrics,
-    raft::types::{Applied, CommittedLeaderId, Proposal},
-};
+use crate::{clock::Clock, disk::OnFatal, metrics::ShardMetrics};
 
 /// The most entries of one group under way. The second forms while the first is on its way to disk.
 const PROPOSALS: usize = 2;
@@ -45,8 +36,10 @@ const PROPOSALS: usize = 2;
 const ROUNDS: usize = 1;
 /// A proposal older than this means that the disk or the quorum hangs.
 const STALLED: Duration = Duration::from_secs(1);
-/// How long one try of an errand may take.
-const ERRAND_PATIENCE: Duration = Duration::from_secs(5);
+/// How long requests wait for a new leader's first entry before they are sent elsewhere.
+const ESTABLISHING: Duration = Duration::from_millis(250);
+/// How often a replica that cannot go on looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long after a failed errand the next try starts.
 const ERRAND_PAUSE: Duration = Duration::from_millis(500);
 
@@ -74,8 +67,9 @@ pub struct Runner {
 
 enum Role {
     Follower,
-    /// Elected; the term's first entry is not applied yet, or the shard has no range. Requests wait.
-    Establishing(Term),
+    /// Elected in this term, at this time; the term's first entry is not applied yet, or the shard has no
+    /// range, or no majority answers. Requests wait, but not for long.
+    Establishing(Term, Duration),
     Leading(Box<Leader>),
 }
 
@@ -87,7 +81,8 @@ enum Event {
     Again(Errand),
 }
 
-type Running = FuturesUnordered<Pin<Box<dyn Future<Output = (Term, Event)> + Send>>>;
+/// Each with the number of the leader that started it: what comes back to another is dropped.
+type Running = FuturesUnordered<Pin<Box<dyn Future<Output = (u64, Event)> + Send>>>;
 
 struct State {
     role: Role,
@@ -96,6 +91,14 @@ struct State {
     proposals: Vec<(u64, Duration)>,
     rounds: usize,
     serial: u64,
+    /// Numbers the leaders of this task, one for each time that a replica takes over.
+    leader: u64,
+    /// A proposal of this leader was refused or its outcome lost although its term goes on. What it
+    /// remembers of the entry is wrong now: it ends as soon as nothing of it is under way, and the machine's
+    /// state makes a new one.
+    broken: bool,
+    /// The majority is out of reach; those who wait have been told.
+    alone: bool,
     drained: Arrived,
 }
 
@@ -109,6 +112,9 @@ impl Runner {
             proposals: Vec::new(),
             rounds: 0,
             serial: 0,
+            leader: 0,
+            broken: false,
+            alone: false,
             drained: Arrived::default(),
         };
         loop {
@@ -134,7 +140,7 @@ impl Runner {
                     }
                     break;
                 },
-                Some((term, event)) = running => self.finished(&mut state, term, event),
+                Some((leader, event)) = running => self.finished(&mut state, leader, event),
                 () = sleep(wake) => {}
             }
         }
@@ -151,7 +157,7 @@ impl Runner {
         let term = leads.then_some(Term(server.vote.leader_id.term));
         let known = match &state.role {
             Role::Follower => None,
-            Role::Establishing(term) => Some(*term),
+            Role::Establishing(term, _) => Some(*term),
             Role::Leading(leader) => Some(leader.term),
         };
         if term == known {
@@ -162,7 +168,7 @@ impl Runner {
         self.metrics.leader_changed(leads);
         if let Some(term) = term {
             self.group.replica.set_leading(true);
-            state.role = Role::Establishing(term);
+            state.role = Role::Establishing(term, self.clock.now());
         }
     }
 
@@ -180,13 +186,27 @@ impl Runner {
         // Their proposals and rounds end by themselves; what they bring is of another term and dropped.
         state.proposals.clear();
         state.rounds = 0;
+        state.broken = false;
+        state.leader += 1;
+    }
+
+    /// Ends a broken leader once its last proposal has an outcome: until then an entry of its own, an expiry
+    /// say, could still surprise its successor in the same term.
+    fn mend(&mut self, state: &mut State) {
+        let Role::Leading(leader) = &state.role else { return };
+        let term = leader.term;
+        if state.broken && state.proposals.is_empty() {
+            self.step_down(state, &Refusal::NoQuorum);
+            self.group.replica.set_leading(true);
+            state.role = Role::Establishing(term, self.clock.now());
+        }
     }
 
     /// Once the first entry of the term is applied, the machine's state holds everything that was ever
     /// acknowledged: the leader can take over from it.
     fn establish(&self, state: &mut State) {
-        let Role::Establishing(term) = state.role else { return };
-        if self.group.replica.applied_term() != term.0 {
+        let Role::Establishing(term, _) = state.role else { return };
+        if self.group.replica.applied_term() != term.0 || !has_quorum(&self.group, self.quorum_patience) {
             return;
         }
         let now = self.clock.now();
@@ -220,6 +240,7 @@ impl Runner {
     }
 
     fn take_effects(&mut self, state: &mut State) {
+        self.mend(state);
         self.establish(state);
         let Role::Leading(leader) = &mut state.role else { return };
         let effects = self.group.replica.take_effects();
@@ -235,8 +256,13 @@ impl Runner {
                 let hint = hint.and_then(|id| self.home(id));
                 self.refuse_all(state, &Refusal::NotLeader { hint });
             }
-            // They stay in the bounded inbox.
-            Role::Establishing(_) => {}
+            // They stay in the bounded inbox while there is hope that it is a matter of milliseconds.
+            Role::Establishing(_, since) => {
+                if self.clock.now().saturating_sub(since) > ESTABLISHING {
+                    self.refuse_all(state, &Refusal::NoQuorum);
+                }
+            }
+            Role::Leading(_) if state.broken => self.refuse_all(state, &Refusal::NoQuorum),
             Role::Leading(_) => {
                 let mut drained = std::mem::take(&mut state.drained);
                 self.group.inbox.drain(&mut drained);
@@ -272,7 +298,12 @@ impl Runner {
                         () => self.misrouted(machine.range(), machine.epoch(), &map, &ask.op),
                     };
                     match refused {
-                        Some(refusal) => ask.reply.send(Err(refusal)),
+                        Some(refusal) => {
+                            if let Op::KeepAlive { session } = ask.op {
+                                leader.overheard(session, now, wall);
+                            }
+                            ask.reply.send(Err(refusal));
+                        }
                         None => leader.admit(machine, ask.op, ask.reply, now, wall),
                     }
                 }
@@ -311,8 +342,15 @@ impl Runner {
     async fn start(&mut self, state: &mut State) {
         let Role::Leading(leader) = &mut state.role else { return };
         let now = self.clock.now();
-        let stalled = state.proposals.first().is_some_and(|(_, since)| now.saturating_sub(*since) > STALLED)
-            || !has_quorum(&self.group, self.quorum_patience);
+        let alone = !has_quorum(&self.group, self.quorum_patience);
+        if alone && !state.alone {
+            leader.dismiss(now);
+        }
+        state.alone = alone;
+        if state.broken || alone {
+            return;
+        }
+        let stalled = state.proposals.first().is_some_and(|(_, since)| now.saturating_sub(*since) > STALLED);
         self.group.replica.machine(|machine| leader.tick(machine, now, stalled));
         while state.proposals.len() < PROPOSALS
             && let Some((commands, slots)) = leader.take_batch()
@@ -322,34 +360,34 @@ impl Runner {
             leader.proposed(now);
             state.serial += 1;
             state.proposals.push((state.serial, now));
-            let (serial, term) = (state.serial, leader.term);
+            let (serial, number) = (state.serial, state.leader);
             self.metrics.proposed(slots.len(), state.proposals.len());
-            let proposed = propose(&self.group, term, &batch).await;
-            state.running.push(Box::pin(async move { (term, Event::Proposed(serial, slots, proposed.await)) }));
+            let proposed = propose(&self.group, leader.term, &batch).await;
+            state.running.push(Box::pin(async move { (number, Event::Proposed(serial, slots, proposed.await)) }));
         }
         if state.rounds < ROUNDS {
             let reads = leader.take_reads();
             if !reads.is_empty() {
                 state.rounds += 1;
-                let (group, term) = (self.group.clone(), leader.term);
-                state.running.push(Box::pin(async move { (term, Event::Round(reads, round(&group).await)) }));
+                let (group, number) = (self.group.clone(), state.leader);
+                state.running.push(Box::pin(async move { (number, Event::Round(reads, round(&group).await)) }));
             }
         }
         for errand in leader.take_errands() {
-            let (client, own, term) = (self.client.clone(), self.group.id, leader.term);
+            let (client, own, number) = (self.client.clone(), self.group.id, state.leader);
             state.running.push(Box::pin(async move {
                 let done = run_errand(&client, own, &errand).await;
-                (term, Event::Errand(errand, done))
+                (number, Event::Errand(errand, done))
             }));
         }
     }
 
-    fn finished(&mut self, state: &mut State, term: Term, event: Event) {
+    fn finished(&mut self, state: &mut State, number: u64, event: Event) {
         // Outcomes may refer to sessions that the same entry opened.
         self.take_effects(state);
         let leader = match &mut state.role {
-            Role::Leading(leader) if leader.term == term => leader,
-            // Of an earlier leadership: whoever waited has been told, or learns by the dropped replier.
+            Role::Leading(leader) if state.leader == number => leader,
+            // Of an earlier leader: whoever waited has been told, or learns by the dropped replier.
             _ => return,
         };
         match event {
@@ -363,6 +401,7 @@ impl Runner {
                     Err(refusal) => {
                         self.metrics.failed(state.proposals.len());
                         refuse(slots, &refusal);
+                        state.broken = true;
                     }
                 }
             }
@@ -370,7 +409,8 @@ impl Runner {
                 state.rounds -= 1;
                 match result {
                     Ok(()) => {
-                        self.group.replica.machine(|machine| leader.serve(machine, reads));
+                        let now = self.clock.now();
+                        self.group.replica.machine(|machine| leader.serve(machine, reads, now));
                     }
                     Err(refusal) => {
                         for read in reads {
@@ -390,7 +430,7 @@ impl Runner {
                 if let Some(errand) = again {
                     state.running.push(Box::pin(async move {
                         tokio::time::sleep(ERRAND_PAUSE).await;
-                        (term, Event::Again(errand))
+                        (number, Event::Again(errand))
                     }));
                 }
             }
@@ -398,7 +438,7 @@ impl Runner {
                 let (client, own) = (self.client.clone(), self.group.id);
                 state.running.push(Box::pin(async move {
                     let done = run_errand(&client, own, &errand).await;
-                    (term, Event::Errand(errand, done))
+                    (number, Event::Errand(errand, done))
                 }));
             }
         }
@@ -406,10 +446,16 @@ impl Runner {
 
     /// How long until something falls due.
     fn next_wake(&self, state: &State) -> Option<Duration> {
-        let Role::Leading(leader) = &state.role else { return None };
+        let leader = match &state.role {
+            Role::Follower => return None,
+            Role::Establishing(..) => return Some(LOOK_AGAIN),
+            Role::Leading(_) if state.broken || state.alone => return Some(LOOK_AGAIN),
+            Role::Leading(leader) => leader,
+        };
         let at = self.group.replica.machine(|machine| leader.next_tick(machine)).flatten()?;
         // What is due and could not be started (a stall) is looked at again after a while, not in a loop.
-        Some(at.saturating_sub(self.clock.now()).max(Duration::from_millis(5)))
+        let wait = at.saturating_sub(self.clock.now());
+        Some(if wait.is_zero() { LOOK_AGAIN } else { wait })
     }
 }
 
@@ -417,87 +463,5 @@ async fn sleep(wake: Option<Duration>) {
     match wake {
         Some(wait) => tokio::time::sleep(wait).await,
         None => pending().await,
-    }
-}
-
-/// Whether a majority has answered this leader lately.
-fn has_quorum(group: &Group, patience: Duration) -> bool {
-    let metrics = group.raft.metrics();
-    let metrics = metrics.borrow_watched();
-    if metrics.membership_config.voter_ids().count() < 2 {
-        return true;
-    }
-    metrics.last_quorum_acked.as_ref().is_none_or(|at| at.elapsed() < patience)
-}
-
-/// Sends the entry into the consensus core, in order, and returns the wait for its outcomes. The entry
-/// is refused unless this replica still leads in `term`: the stamp in it is that leader's.
-async fn propose(
-    group: &Group,
-    term: Term,
-    batch: &Batch,
-) -> impl Future<Output = Result<Vec<Outcome>, Refusal>> + Send + use<> {
-    let (responder, answer) = ProgressResponder::complete_only();
-    let encoded = postcard::to_allocvec(batch).map(Bytes::from);
-    let sent = match encoded {
-        Ok(bytes) => {
-            let write = group.raft.write(Proposal(bytes)).responder(responder);
-            write.with_leader(CommittedLeaderId::new(term.0)).await.map_err(|_| Refusal::Stopping)
-        }
-        Err(error) => Err(Refusal::Malformed(error.to_string())),
-    };
-    async move {
-        sent?;
-        match answer.await {
-            Ok(Ok(written)) => match written.data {
-                Applied::Outcomes(outcomes) => Ok(outcomes),
-                _ => Err(Refusal::OutcomeUnknown),
-            },
-            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Refusal::NotLeader { hint: None }),
-            Ok(Err(_)) | Err(_) => Err(Refusal::OutcomeUnknown),
-        }
-    }
-}
-
-/// One round of read-index: this replica led after the call, and everything committed before it is applied.
-async fn round(group: &Group) -> Result<(), Refusal> {
-    let linearizer = match group.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-        Ok(linearizer) => linearizer,
-        Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
-            return Err(Refusal::NotLeader { hint: None });
-        }
-        Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => return Err(Refusal::NoQuorum),
-        Err(RaftError::Fatal(_)) => return Err(Refusal::Stopping),
-    };
-    linearizer.await_ready(&group.raft).await.map(drop).map_err(|_| Refusal::Stopping)
-}
-
-fn refuse(slots: Vec<Slot>, refusal: &Refusal) {
-    for slot in slots {
-        if let Slot::Reply(reply) | Slot::Cleared(reply) = slot {
-            reply.send(Err(refusal.clone()));
-        }
-    }
-}
-
-/// `None`: the other shard could not be asked.
-async fn run_errand(client: &Client, own: GroupId, errand: &Errand) -> Option<Done> {
-    match *errand {
-        Errand::Attach(session, nonce) => {
-            let command = Command::Attach { session, shard: wardlock_machine::ShardId(own.0) };
-            let word = client.write(command, ERRAND_PATIENCE).await.ok()?;
-            Some(Done::Attach(session, nonce, Some(word)))
-        }
-        Errand::Tell(session, shard, reason) => tell(client, session, GroupId(shard.0), reason).await,
-    }
-}
-
-async fn tell(client: &Client, session: SessionId, to: GroupId, reason: EndReason) -> Option<Done> {
-    loop {
-        match client.write_to(to, Command::Drop { session, reason }, ERRAND_PATIENCE).await {
-            Ok(Outcome::Dropped { more: true }) => {}
-            Ok(_) => return Some(Done::Told(session, wardlock_machine::ShardId(to.0))),
-            Err(_) => return None,
-        }
     }
 }

@@ -22,6 +22,9 @@ use wardlock_machine::{Millis, SessionId, WallMs, limits};
 use wardlock_router::link::Replier;
 use wardlock_wire::{KeptAlive, Response};
 
+/// How many heap entries of ended sessions are kept before the heap is made anew.
+const SLACK: usize = 1_024;
+
 /// All of one leader's session deadlines. Times are readings of the node's clock.
 #[derive(Default)]
 pub struct Deadlines {
@@ -94,10 +97,16 @@ impl Deadlines {
                 reply.send(Ok(Response::KeptAlive(KeptAlive::Ended)));
             }
         }
+        // Sessions that end long before their TTL leave their heap entries behind.
+        if self.due.len() > 2 * self.sessions.len() + SLACK {
+            self.due = self.sessions.iter().map(|(session, entry)| Reverse((entry.next(), *session))).collect();
+        }
     }
 
     /// A keep-alive has arrived. Its arrival already moves the deadline: that can only lengthen the
-    /// session's life. The acknowledgement waits for what the answer names.
+    /// session's life. The acknowledgement waits for what the answer names. A checkpointed session stays so
+    /// until [`Self::cleared`]: were a second keep-alive acknowledged while the clearing is on its way, a new
+    /// leader could still find the record and end the session early.
     pub fn heard(&mut self, session: SessionId, now: Duration, wall: WallMs) -> Heard {
         let Some(entry) = self.sessions.get_mut(&session) else {
             return Heard::Unknown;
@@ -108,11 +117,18 @@ impl Deadlines {
         entry.heard = Some(wall);
         entry.deadline = now + entry.ttl;
         match entry.state {
-            State::Checkpointed => {
-                entry.state = State::Live;
-                Heard::Clearing
-            }
+            State::Checkpointed => Heard::Clearing,
             _ => Heard::Round,
+        }
+    }
+
+    /// The clearing of the session's record has committed.
+    pub fn cleared(&mut self, session: SessionId) {
+        // The heap's entry is of the old deadline, half a TTL or more before the new one: early enough.
+        if let Some(entry) = self.sessions.get_mut(&session)
+            && let State::Checkpointed = entry.state
+        {
+            entry.state = State::Live;
         }
     }
 
@@ -216,6 +232,8 @@ mod tests {
         assert_eq!(deadlines.due(6 * SECOND), Due::default(), "half of the TTL counts from 4 s");
         assert_eq!(deadlines.due(9 * SECOND).checkpoint.len(), 1);
         assert_eq!(deadlines.heard(session(1), 12 * SECOND, WallMs(12)), Heard::Clearing);
+        assert_eq!(deadlines.heard(session(1), 12 * SECOND, WallMs(12)), Heard::Clearing, "until it has committed");
+        deadlines.cleared(session(1));
         assert_eq!(deadlines.heard(session(1), 12 * SECOND, WallMs(12)), Heard::Round);
         assert_eq!(deadlines.due(14 * SECOND), Due::default(), "invariant 1");
         assert_eq!(deadlines.last_heard(session(1)), Some(WallMs(12)));
@@ -228,6 +246,26 @@ mod tests {
         deadlines.open(session(2), TTL, None, SECOND, None);
         assert_eq!(deadlines.due(3 * SECOND).expire, [session(1)]);
         assert_eq!(deadlines.next(), Some(6 * SECOND));
+    }
+
+    #[test]
+    fn a_checkpointed_session_that_speaks_is_not_expired_while_its_clearing_commits() {
+        let mut deadlines = Deadlines::default();
+        deadlines.open(session(1), TTL, None, Duration::ZERO, None);
+        assert_eq!(deadlines.due(5 * SECOND).checkpoint.len(), 1);
+        assert_eq!(deadlines.heard(session(1), 9 * SECOND, WallMs(9)), Heard::Clearing);
+        assert_eq!(deadlines.due(18 * SECOND), Due::default(), "invariant 1");
+        assert_eq!(deadlines.due(19 * SECOND).expire, [session(1)]);
+    }
+
+    #[test]
+    fn churn_leaves_no_heap_behind() {
+        let mut deadlines = Deadlines::default();
+        for n in 0..10_000 {
+            deadlines.open(session(n), TTL, None, Duration::ZERO, None);
+            deadlines.close(session(n));
+        }
+        assert!(deadlines.due.len() <= SLACK + 1, "{} entries for no session", deadlines.due.len());
     }
 
     #[test]

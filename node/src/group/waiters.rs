@@ -13,6 +13,7 @@ use std::{
 
 use wardlock_machine::{Command, Key, Outcome, RequestId, SessionId, Settled};
 use wardlock_router::link::Replier;
+use wardlock_wire::Refusal;
 use wardlock_wire::Response;
 
 use super::leader::respond;
@@ -94,6 +95,26 @@ impl Waiters {
                 waiter.orphaned_until = Some(now + GRACE);
                 self.orphans.push(Reverse((now + GRACE, id)));
             }
+        }
+    }
+
+    /// The leader has lost its majority: nobody may wait here in vain. The places in the queue are kept for
+    /// a grace, as when a connection ends; a new leader inherits them.
+    pub fn dismiss(&mut self, now: Duration) {
+        self.by_connection.clear();
+        for (id, waiter) in &mut self.waiting {
+            // The dropped replier says that the outcome is unknown: the client repeats itself elsewhere.
+            if waiter.reply.take().is_some() {
+                waiter.orphaned_until = Some(now + GRACE);
+                self.orphans.push(Reverse((now + GRACE, *id)));
+            }
+        }
+    }
+
+    /// The request was never proposed.
+    pub fn refuse(&mut self, session: SessionId, request: RequestId, refusal: &Refusal) {
+        if let Some(reply) = self.remove(same(session, request)) {
+            reply.send(Err(refusal.clone()));
         }
     }
 

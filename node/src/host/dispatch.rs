@@ -36,7 +36,8 @@ impl Service for Door {
 
     fn closed(&self, peer: &Peer) {
         let Some(host) = self.0.get() else { return };
-        for group in host.groups.iter().filter(|group| group.id != PLACEMENT && group.raft.is_leader()) {
+        // To followers, too: one may be about to lead, with this connection's requests in its inbox.
+        for group in host.groups.iter().filter(|group| group.id != PLACEMENT) {
             group.inbox.closed(peer.connection);
         }
     }
@@ -85,6 +86,9 @@ impl Host {
             && peer.node.is_none()
         {
             return reply.send(Err(Refusal::NotAllowed("only nodes may propose this".to_owned())));
+        }
+        if self.stop.is_cancelled() {
+            return reply.send(Err(Refusal::Stopping));
         }
         let Some(group) = self.groups.get(&id) else {
             return reply.send(Err(self.no_replica()));
