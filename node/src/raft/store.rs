@@ -3,6 +3,9 @@
 //! The machine lives in memory behind a lock of its own group, held for one batch or one query at a
 //! time. Durable are the log and the snapshots.
 //!
+//! Encoding a state and reading one back take as long as the state is large, so they run beside the
+//! runtime: what a snapshot holds is a clone, and the runtime pauses for the clone alone.
+//!
 //! Outcomes go back to whoever proposed; side effects go to the group's runner, and only while it leads:
 //! a follower's are dropped, for its next leader reads the same facts from the machine's state.
 
@@ -25,14 +28,43 @@ use wardlock_machine::{Batch, Effects, Machine, Term};
 use wardlock_placement::{Change, GroupId, Placement, ShardMap};
 
 use super::types::*;
-use crate::disk::{OnFatal, snapshots::Snapshots};
+use crate::disk::{
+    OnFatal,
+    snapshots::{SnapshotError, Snapshots},
+};
 
 /// What a group replicates.
+#[derive(Clone)]
 pub enum Core {
     /// A shard's locks and sessions.
     Shard(Box<Machine>),
     /// The node table and the shard map.
     Placement(Box<Placement>),
+}
+
+impl Core {
+    fn empty(group: GroupId) -> Core {
+        match group == wardlock_placement::PLACEMENT {
+            true => Core::Placement(Box::default()),
+            false => Core::Shard(Box::new(Machine::new())),
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            Core::Shard(machine) => machine.snapshot(),
+            Core::Placement(placement) => placement.snapshot(),
+        }
+    }
+
+    fn restore(group: GroupId, data: &[u8]) -> io::Result<Core> {
+        match group == wardlock_placement::PLACEMENT {
+            true => {
+                Placement::restore(data).map(|placement| Core::Placement(Box::new(placement))).map_err(io::Error::other)
+            }
+            false => Machine::restore(data).map(|machine| Core::Shard(Box::new(machine))).map_err(io::Error::other),
+        }
+    }
 }
 
 /// The part of a replica that apply writes and the group's runner reads.
@@ -119,17 +151,13 @@ pub struct Store {
 
 impl Store {
     /// Restores the group's replica from its last snapshot, or starts it empty.
-    pub fn open(
+    pub async fn open(
         group: GroupId,
         snapshots: Arc<Snapshots>,
         maps: watch::Sender<Arc<ShardMap>>,
         on_fatal: OnFatal,
     ) -> io::Result<(Store, Arc<Replica>)> {
-        let empty = match group == wardlock_placement::PLACEMENT {
-            true => Core::Placement(Box::default()),
-            false => Core::Shard(Box::new(Machine::new())),
-        };
-        let replica = Replica::new(group, empty);
+        let replica = Replica::new(group, Core::empty(group));
         let mut store = Store {
             replica: Arc::clone(&replica),
             snapshots,
@@ -138,22 +166,24 @@ impl Store {
             maps,
             on_fatal,
         };
-        if let Some((meta, data)) = store.snapshots.load(group).map_err(io::Error::other)? {
-            store.adopt(&snapshot_from_wire(meta).map_err(io::Error::other)?, &data)?;
+        if let Some((meta, data)) = store.load().await? {
+            store.adopt(&meta, data).await?;
         }
         Ok((store, replica))
     }
 
-    fn adopt(&mut self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
-        let restored = match &*lock(&self.replica.core) {
-            Core::Shard(_) => {
-                Machine::restore(data).map(|machine| Core::Shard(Box::new(machine))).map_err(io::Error::other)
-            }
-            Core::Placement(_) => {
-                Placement::restore(data).map(|placement| Core::Placement(Box::new(placement))).map_err(io::Error::other)
-            }
-        }?;
-        *lock(&self.replica.core) = restored;
+    async fn load(&self) -> io::Result<Option<(SnapshotMeta, Bytes)>> {
+        let (snapshots, group) = (Arc::clone(&self.snapshots), self.replica.group);
+        let loaded = aside(move || snapshots.load(group)).await?.map_err(io::Error::other)?;
+        loaded.map(|(meta, data)| Ok((snapshot_from_wire(meta).map_err(io::Error::other)?, data))).transpose()
+    }
+
+    async fn adopt(&mut self, meta: &SnapshotMeta, data: Bytes) -> io::Result<()> {
+        let group = self.replica.group;
+        let restored = aside(move || Core::restore(group, &data)).await??;
+        let before = std::mem::replace(&mut *lock(&self.replica.core), restored);
+        // Freeing a large state takes long, too.
+        tokio::task::spawn_blocking(move || drop(before));
         self.members = meta.last_membership.clone();
         self.advance(meta.last_log_id);
         self.publish();
@@ -257,68 +287,61 @@ impl RaftStateMachine<Types> for Store {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.members.clone() };
-        let data = match &*lock(&self.replica.core) {
-            Core::Shard(machine) => machine.snapshot(),
-            Core::Placement(placement) => placement.snapshot(),
-        };
         Builder {
             group: self.replica.group,
-            snapshots: self.snapshots.clone(),
+            snapshots: Arc::clone(&self.snapshots),
             on_fatal: Arc::clone(&self.on_fatal),
-            meta,
-            data: Bytes::from(data),
+            meta: SnapshotMeta { last_log_id: self.applied, last_membership: self.members.clone() },
+            core: Some(lock(&self.replica.core).clone()),
         }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: Bytes) -> io::Result<()> {
-        self.adopt(meta, &data)?;
-        save(&self.snapshots, &self.on_fatal, self.replica.group, meta, data).await?;
+        self.adopt(meta, data.clone()).await?;
+        let (snapshots, group, meta) = (Arc::clone(&self.snapshots), self.replica.group, snapshot_to_wire(meta));
+        let saved = aside(move || snapshots.save(group, &meta, &data)).await?;
+        saved.map_err(|error| unsaved(&self.on_fatal, group, error))?;
         self.replica.applied.notify_one();
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<openraft::alias::SnapshotOf<Types, Bytes>>> {
-        let Some((meta, data)) = self.snapshots.load(self.replica.group).map_err(io::Error::other)? else {
-            return Ok(None);
-        };
-        let meta = snapshot_from_wire(meta).map_err(io::Error::other)?;
-        Ok(Some(Snapshot { meta, snapshot: data }))
+        Ok(self.load().await?.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
     }
 }
 
-/// A snapshot being written: the state was taken when this was made, the disk is written when it is built.
+/// A snapshot being written: the state was taken when this was made; it is encoded and goes to the disk
+/// when it is built.
 pub struct Builder {
     group: GroupId,
     snapshots: Arc<Snapshots>,
     on_fatal: OnFatal,
     meta: SnapshotMeta,
-    data: Bytes,
+    core: Option<Core>,
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = Bytes;
 
     async fn build_snapshot(&mut self) -> io::Result<openraft::alias::SnapshotOf<Types, Bytes>> {
-        save(&self.snapshots, &self.on_fatal, self.group, &self.meta, self.data.clone()).await?;
-        Ok(Snapshot { meta: self.meta.clone(), snapshot: self.data.clone() })
+        let core = self.core.take().ok_or_else(|| io::Error::other("a snapshot is built once"))?;
+        let (snapshots, group, meta) = (Arc::clone(&self.snapshots), self.group, snapshot_to_wire(&self.meta));
+        let saved = aside(move || {
+            let data = Bytes::from(core.encode());
+            snapshots.save(group, &meta, &data).map(|()| data)
+        });
+        let snapshot = saved.await?.map_err(|error| unsaved(&self.on_fatal, group, error))?;
+        Ok(Snapshot { meta: self.meta.clone(), snapshot })
     }
 }
 
-/// Saves off the runtime: the sync of a snapshot must not hold heartbeats up. An error of the disk is
-/// never retried and never ignored.
-async fn save(
-    snapshots: &Arc<Snapshots>,
-    on_fatal: &OnFatal,
-    group: GroupId,
-    meta: &SnapshotMeta,
-    data: Bytes,
-) -> io::Result<()> {
-    let (snapshots, meta) = (Arc::clone(snapshots), snapshot_to_wire(meta));
-    let saving = tokio::task::spawn_blocking(move || snapshots.save(group, &meta, &data));
-    let saved = saving.await.map_err(io::Error::other)?;
-    saved.map_err(|error| {
-        on_fatal(&format!("the snapshot of group {group} cannot be saved: {error}"));
-        io::Error::other(error)
-    })
+/// Runs beside the runtime what is long or waits for the disk: heartbeats must go on.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
+}
+
+/// An error of the disk is never retried and never ignored.
+fn unsaved(on_fatal: &OnFatal, group: GroupId, error: SnapshotError) -> io::Error {
+    on_fatal(&format!("the snapshot of group {group} cannot be saved: {error}"));
+    io::Error::other(error)
 }

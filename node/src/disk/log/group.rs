@@ -46,6 +46,17 @@ impl GroupLog {
         locked(&self.group.state).len() as u64
     }
 
+    /// What the live entries after `after` up to `upto` weigh. Looks at each of them.
+    pub fn bytes_between(&self, after: u64, upto: u64) -> u64 {
+        locked(&self.group.state).bytes_between(after, upto)
+    }
+
+    /// The last entry that may be purged, where of those up to `upto` so many entries and so many bytes
+    /// are to be kept at the most; none if there are no more than that. Looks at those that stay.
+    pub fn surplus(&self, upto: u64, max_entries: usize, max_bytes: u64) -> Option<u64> {
+        locked(&self.group.state).surplus(upto, max_entries, max_bytes)
+    }
+
     /// The last vote that is durable, for callers that cannot wait.
     pub fn vote(&self) -> Option<Vote> {
         locked(&self.group.state).vote
