@@ -4,7 +4,9 @@
 //! time. Durable are the log and the snapshots.
 //!
 //! Encoding a state and reading one back take as long as the state is large, so they run beside the
-//! runtime: what a snapshot holds is a clone, and the runtime pauses for the clone alone.
+//! runtime, which serves the other groups meanwhile. While its state is encoded a group applies nothing
+//! and answers reads: for 10,000 sessions and 100,000 locks (10 MB) some 50 ms. A clone to encode at
+//! leisure would take twice that, and on the runtime; reading the state back takes 150 ms and freeing it 100.
 //!
 //! Outcomes go back to whoever proposed; side effects go to the group's runner, and only while it leads:
 //! a follower's are dropped, for its next leader reads the same facts from the machine's state.
@@ -12,7 +14,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -28,13 +30,9 @@ use wardlock_machine::{Batch, Effects, Machine, Term};
 use wardlock_placement::{Change, GroupId, Placement, ShardMap};
 
 use super::types::*;
-use crate::disk::{
-    OnFatal,
-    snapshots::{SnapshotError, Snapshots},
-};
+use crate::disk::{OnFatal, snapshots::Snapshots};
 
 /// What a group replicates.
-#[derive(Clone)]
 pub enum Core {
     /// A shard's locks and sessions.
     Shard(Box<Machine>),
@@ -70,7 +68,9 @@ impl Core {
 /// The part of a replica that apply writes and the group's runner reads.
 pub struct Replica {
     group: GroupId,
-    core: Mutex<Core>,
+    /// Only the library's worker writes: while a snapshot is encoded, which it waits for, nobody who reads
+    /// is held up.
+    core: RwLock<Core>,
     effects: Mutex<Effects>,
     leading: AtomicBool,
     applied_term: AtomicU64,
@@ -84,7 +84,7 @@ impl Replica {
     pub fn new(group: GroupId, core: Core) -> Arc<Replica> {
         Arc::new(Replica {
             group,
-            core: Mutex::new(core),
+            core: RwLock::new(core),
             effects: Mutex::default(),
             leading: AtomicBool::new(false),
             applied_term: AtomicU64::new(0),
@@ -95,7 +95,7 @@ impl Replica {
 
     /// Reads a shard's machine. `None` on the placement group.
     pub fn machine<T>(&self, read: impl FnOnce(&Machine) -> T) -> Option<T> {
-        match &*lock(&self.core) {
+        match &*shared(&self.core) {
             Core::Shard(machine) => Some(read(machine)),
             Core::Placement(_) => None,
         }
@@ -103,7 +103,7 @@ impl Replica {
 
     /// The shard map, on the placement group.
     pub fn map(&self) -> Option<Arc<ShardMap>> {
-        match &*lock(&self.core) {
+        match &*shared(&self.core) {
             Core::Placement(placement) => Some(Arc::new(placement.map().clone())),
             Core::Shard(_) => None,
         }
@@ -137,6 +137,14 @@ impl Replica {
 /// A poisoned lock means that an assertion failed in the machine: its state is not to be trusted.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn shared<T>(state: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    state.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn exclusive<T>(state: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    state.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The library's handle on a [`Replica`].
@@ -181,7 +189,7 @@ impl Store {
     async fn adopt(&mut self, meta: &SnapshotMeta, data: Bytes) -> io::Result<()> {
         let group = self.replica.group;
         let restored = aside(move || Core::restore(group, &data)).await??;
-        let before = std::mem::replace(&mut *lock(&self.replica.core), restored);
+        let before = std::mem::replace(&mut *exclusive(&self.replica.core), restored);
         // Freeing a large state takes long, too.
         tokio::task::spawn_blocking(move || drop(before));
         self.members = meta.last_membership.clone();
@@ -211,7 +219,7 @@ impl Store {
     }
 
     fn apply_one(&mut self, log_id: LogId, proposal: &Proposal) -> io::Result<Applied> {
-        let mut core = lock(&self.replica.core);
+        let mut core = exclusive(&self.replica.core);
         match &mut *core {
             Core::Shard(machine) => {
                 let batch: Batch = decode(&proposal.0, "a batch", log_id)?;
@@ -287,20 +295,19 @@ impl RaftStateMachine<Types> for Store {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
+        let replica = Arc::clone(&self.replica);
         Builder {
             group: self.replica.group,
             snapshots: Arc::clone(&self.snapshots),
             on_fatal: Arc::clone(&self.on_fatal),
             meta: SnapshotMeta { last_log_id: self.applied, last_membership: self.members.clone() },
-            core: Some(lock(&self.replica.core).clone()),
+            data: aside(move || Bytes::from(shared(&replica.core).encode())).await,
         }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: Bytes) -> io::Result<()> {
         self.adopt(meta, data.clone()).await?;
-        let (snapshots, group, meta) = (Arc::clone(&self.snapshots), self.replica.group, snapshot_to_wire(meta));
-        let saved = aside(move || snapshots.save(group, &meta, &data)).await?;
-        saved.map_err(|error| unsaved(&self.on_fatal, group, error))?;
+        save(&self.snapshots, &self.on_fatal, self.replica.group, meta, data).await?;
         self.replica.applied.notify_one();
         Ok(())
     }
@@ -310,29 +317,39 @@ impl RaftStateMachine<Types> for Store {
     }
 }
 
-/// A snapshot being written: the state was taken when this was made; it is encoded and goes to the disk
-/// when it is built.
+/// A snapshot being written: the state was encoded when this was made, the disk is written when it is built.
 pub struct Builder {
     group: GroupId,
     snapshots: Arc<Snapshots>,
     on_fatal: OnFatal,
     meta: SnapshotMeta,
-    core: Option<Core>,
+    data: io::Result<Bytes>,
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = Bytes;
 
     async fn build_snapshot(&mut self) -> io::Result<openraft::alias::SnapshotOf<Types, Bytes>> {
-        let core = self.core.take().ok_or_else(|| io::Error::other("a snapshot is built once"))?;
-        let (snapshots, group, meta) = (Arc::clone(&self.snapshots), self.group, snapshot_to_wire(&self.meta));
-        let saved = aside(move || {
-            let data = Bytes::from(core.encode());
-            snapshots.save(group, &meta, &data).map(|()| data)
-        });
-        let snapshot = saved.await?.map_err(|error| unsaved(&self.on_fatal, group, error))?;
-        Ok(Snapshot { meta: self.meta.clone(), snapshot })
+        let data = std::mem::replace(&mut self.data, Err(io::Error::other("a snapshot is built once")))?;
+        save(&self.snapshots, &self.on_fatal, self.group, &self.meta, data.clone()).await?;
+        Ok(Snapshot { meta: self.meta.clone(), snapshot: data })
     }
+}
+
+/// An error of the disk is never retried and never ignored.
+async fn save(
+    snapshots: &Arc<Snapshots>,
+    on_fatal: &OnFatal,
+    group: GroupId,
+    meta: &SnapshotMeta,
+    data: Bytes,
+) -> io::Result<()> {
+    let (snapshots, meta) = (Arc::clone(snapshots), snapshot_to_wire(meta));
+    let saved = aside(move || snapshots.save(group, &meta, &data)).await?;
+    saved.map_err(|error| {
+        on_fatal(&format!("the snapshot of group {group} cannot be saved: {error}"));
+        io::Error::other(error)
+    })
 }
 
 /// Runs beside the runtime what is long or waits for the disk: heartbeats must go on.
@@ -340,8 +357,89 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
 }
 
-/// An error of the disk is never retried and never ignored.
-fn unsaved(on_fatal: &OnFatal, group: GroupId, error: SnapshotError) -> io::Error {
-    on_fatal(&format!("the snapshot of group {group} cannot be saved: {error}"));
-    io::Error::other(error)
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+    use redb::backends::InMemoryBackend;
+    use wardlock_machine::{Command, Incarnation, RangeEpoch, Stamp, WallMs};
+    use wardlock_wire::raft::LogPos;
+
+    use super::*;
+
+    const G: GroupId = GroupId(3);
+
+    async fn store(snapshots: &Arc<Snapshots>) -> (Store, Arc<Replica>) {
+        let maps = watch::Sender::new(Arc::new(ShardMap::default()));
+        Store::open(G, Arc::clone(snapshots), maps, Arc::new(|why| panic!("{why}"))).await.unwrap()
+    }
+
+    fn snapshots() -> Arc<Snapshots> {
+        Arc::new(Snapshots::open(InMemoryBackend::new(), 1 << 20).unwrap())
+    }
+
+    /// A state that tells itself from an empty one, and where it stands.
+    fn state(epoch: u64, index: u64) -> (SnapshotMeta, Bytes) {
+        let mut machine = Machine::new();
+        let range = Command::SetRange { first: 0, last: 1, epoch: RangeEpoch(epoch), incarnation: Incarnation(1) };
+        let batch = Batch { at: Stamp(1), wall: WallMs(1), epoch: machine.epoch(), commands: vec![range] };
+        machine.apply(Term(1), batch, &mut Vec::new(), &mut Effects::default());
+        let last_log_id = Some(pos_from_wire(LogPos { term: 1, index }));
+        let meta = SnapshotMeta { last_log_id, last_membership: StoredMembership::default() };
+        (meta, machine.snapshot().into())
+    }
+
+    fn epoch(replica: &Replica) -> u64 {
+        replica.machine(Machine::epoch).unwrap().0
+    }
+
+    #[tokio::test]
+    async fn a_build_that_is_late_leaves_the_installed_snapshot() {
+        let snapshots = snapshots();
+        let (mut store, replica) = store(&snapshots).await;
+        let (meta, data) = state(7, 10);
+        store.install_snapshot(&meta, data).await.unwrap();
+        let mut late = store.get_snapshot_builder().await;
+        let (meta, data) = state(8, 50);
+        store.install_snapshot(&meta, data.clone()).await.unwrap();
+        late.build_snapshot().await.unwrap();
+        assert_eq!((epoch(&replica), replica.applied_index()), (8, 50));
+        let current = store.get_current_snapshot().await.unwrap().unwrap();
+        assert_eq!((current.meta, current.snapshot), (meta, data));
+    }
+
+    /// With the only thread for blocking work taken, nothing that is long completes, and reads go on.
+    #[test]
+    fn long_work_is_done_beside_the_runtime() {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let snapshots = snapshots();
+            let (mut store, replica) = store(&snapshots).await;
+            let occupy = || {
+                let (release, held) = std::sync::mpsc::channel::<()>();
+                tokio::task::spawn_blocking(move || held.recv());
+                release
+            };
+
+            let release = occupy();
+            let (meta, data) = state(7, 10);
+            let mut installing = Box::pin(store.install_snapshot(&meta, data));
+            assert!(poll!(&mut installing).is_pending());
+            assert_eq!(epoch(&replica), 0, "readers see the state before");
+            drop(release);
+            installing.await.unwrap();
+
+            let release = occupy();
+            let mut encoding = Box::pin(store.get_snapshot_builder());
+            assert!(poll!(&mut encoding).is_pending());
+            assert_eq!(epoch(&replica), 7);
+            drop(release);
+            encoding.await.build_snapshot().await.unwrap();
+
+            let release = occupy();
+            let mut opening = Box::pin(self::store(&snapshots));
+            assert!(poll!(&mut opening).is_pending());
+            drop(release);
+            assert_eq!(epoch(&opening.await.1), 7);
+        });
+    }
 }
