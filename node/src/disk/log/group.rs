@@ -41,11 +41,6 @@ impl GroupLog {
         locked(&self.group.state).bytes()
     }
 
-    /// The number of live entries.
-    pub fn entries(&self) -> u64 {
-        locked(&self.group.state).len() as u64
-    }
-
     /// What the live entries after `after` up to `upto` weigh. Looks at each of them.
     pub fn bytes_between(&self, after: u64, upto: u64) -> u64 {
         locked(&self.group.state).bytes_between(after, upto)
@@ -70,9 +65,6 @@ impl GroupLog {
     /// Queues an operation and changes the memory with it, or neither.
     fn change(&self, space: u32, op: Op, change: impl FnOnce(&mut State)) -> io::Result<()> {
         let mut state = locked(&self.group.state);
-        if state.removed {
-            return Err(removed());
-        }
         if let Op::Append { entries, .. } = &op {
             state.check_append(entries)?;
         }
@@ -174,8 +166,4 @@ impl RaftLogStorage<Types> for GroupLog {
         }
         self.change(0, Op::Purge { upto }, |state| state.purge(upto))
     }
-}
-
-fn removed() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "the group was removed from this node")
 }

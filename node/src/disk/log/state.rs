@@ -36,22 +36,11 @@ pub(super) struct State {
     pub(super) purged: Option<LogId>,
     /// A commit marker for this group is in the queue.
     pub(super) commit_queued: bool,
-    /// The group left this node; its handles are dead.
-    pub(super) removed: bool,
 }
 
 impl State {
-    /// What is left of a group that left this node.
-    pub(super) fn removed() -> State {
-        State { removed: true, ..State::default() }
-    }
-
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
     }
 
     pub(super) fn last(&self) -> Option<LogId> {
@@ -213,10 +202,10 @@ mod tests {
         let mut state = filled();
         state.truncate(8);
         state.truncate(8);
-        assert_eq!(state.len(), 3);
+        assert_eq!(state.entries.len(), 3);
         state.purge(pos_from_wire(LogPos { term: 1, index: 7 }));
         state.purge(pos_from_wire(LogPos { term: 1, index: 6 }));
-        assert_eq!((state.bytes(), state.len()), (0, 0));
+        assert_eq!((state.bytes(), state.entries.len()), (0, 0));
         assert_eq!(state.last().map(|last| last.index), Some(7));
     }
 
