@@ -5,12 +5,14 @@
 //! into it ([`crate::node`]); a test wires three of them together on one thread with a paused clock.
 //!
 //! What runs beside the groups' own runners: [`beat`] sends the heartbeats of all groups at once,
-//! [`compaction`] takes snapshots, one at a time, [`report`] tells the placement group what this node
-//! leads, [`driver`] acts on the planner's steps where this node leads the placement group.
+//! [`compaction`] takes snapshots, one at a time, and cuts the logs, [`report`] tells the placement group what this node
+//! leads, [`driver`] acts on the planner's steps where this node leads the placement group. [`drain`]
+//! hands the leaderships over before the groups stop.
 
 mod beat;
 mod compaction;
 mod dispatch;
+mod drain;
 mod driver;
 mod follow;
 mod gauges;
@@ -20,13 +22,14 @@ mod status;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
 use dashmap::DashMap;
+use futures_util::future::join_all;
 use openraft::RaftNetworkFactory;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wardlock_placement::{Goal, GroupId, NodeId, PLACEMENT, Replica as Place, ShardMap, founding_replicas};
 use wardlock_router::{Client, link::Transport};
@@ -82,7 +85,10 @@ pub struct Host {
     config: Arc<openraft::Config>,
     groups: DashMap<GroupId, Group>,
     reports: Mutex<BTreeMap<NodeId, (Report, Duration)>>,
-    reported: Notify,
+    /// Told whenever a group was added to `groups`.
+    opened: watch::Sender<()>,
+    /// This node is stopping and takes no leadership any more.
+    draining: AtomicBool,
     /// Map questions held open, bounded.
     held_maps: Arc<tokio::sync::Semaphore>,
     tasks: TaskTracker,
@@ -113,7 +119,8 @@ impl Host {
             config: Arc::new(config),
             groups: DashMap::new(),
             reports: Mutex::default(),
-            reported: Notify::new(),
+            opened: watch::Sender::new(()),
+            draining: AtomicBool::new(false),
             held_maps: Arc::new(tokio::sync::Semaphore::new(1024)),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -146,17 +153,12 @@ impl Host {
         let founded = maps.wait_for(|map| map.shards().next().is_some()).await;
         let Ok(map) = founded.map(|map| Arc::clone(&map)) else { return };
         let mine = |place: &Place| place.node == self.parts.node;
+        let mut opened = self.opened.subscribe();
         for (id, _) in map.groups.iter().filter(|(_, group)| group.replicas.iter().any(mine)) {
-            loop {
-                let group = self.groups.get(id).map(|group| group.clone());
-                match group {
-                    Some(group) => {
-                        // Fails only when the group stops.
-                        let _ = group.raft.wait(None).metrics(|m| m.current_leader.is_some(), "a leader").await;
-                        break;
-                    }
-                    None => self.reported.notified().await,
-                }
+            let open = opened.wait_for(|()| self.groups.contains_key(id)).await.is_ok();
+            if let Some(group) = self.groups.get(id).map(|group| group.clone()).filter(|_| open) {
+                // Fails only when the group stops.
+                let _ = group.raft.wait(None).metrics(|m| m.current_leader.is_some(), "a leader").await;
             }
         }
     }
@@ -188,30 +190,12 @@ impl Host {
         self.tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
         let groups: Vec<Group> = self.groups.iter().map(|group| group.clone()).collect();
-        for group in groups {
+        let stops = groups.iter().map(|group| async {
             if let Err(error) = group.raft.shutdown().await {
                 tracing::warn!("group {} did not stop cleanly: {error}", group.id);
             }
-        }
-    }
-
-    async fn hand_over(&self) {
-        let map = self.map();
-        for group in self.groups.iter().map(|group| group.clone()).collect::<Vec<_>>() {
-            let Some(places) = map.groups.get(&group.id) else { continue };
-            let alive = self.alive();
-            let next = places.replicas.iter().find(|p| p.node != self.parts.node && alive.contains(&p.node));
-            if let Some(next) = next.filter(|_| group.raft.is_leader()) {
-                let _ = group.raft.trigger().transfer_leader(next.id.0).await;
-            }
-        }
-        // Followers need a round trip to take over; requests meanwhile are refused with a hint.
-        let handed = async {
-            while self.groups.iter().any(|group| group.raft.is_leader()) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let _ = tokio::time::timeout(Duration::from_secs(1), handed).await;
+        });
+        join_all(stops).await;
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -237,7 +221,6 @@ impl Host {
                     }
                 }
             }
-            self.reported.notify_waiters();
             if maps.changed().await.is_err() {
                 return;
             }
@@ -256,6 +239,7 @@ impl Host {
             self.parts.maps.clone(),
             Arc::clone(&self.parts.on_fatal),
         )
+        .await
         .map_err(|error| failed(error.to_string()))?;
         let mut network = Network { transport: Arc::clone(&self.parts.transport), group: id, from: own.id };
         for place in places {
@@ -281,18 +265,11 @@ impl Host {
             self.tasks.spawn(runner.run());
         }
         self.groups.insert(id, group);
+        self.opened.send_replace(());
         let first = places.first().is_some_and(|place| place.node == self.parts.node);
         let members: BTreeMap<u64, Home> = places.iter().map(|place| (place.id.0, Home(place.node))).collect();
         self.spawn(initialize(raft, members, first));
         Ok(())
-    }
-
-    /// The nodes that reported lately, this one among them.
-    fn alive(&self) -> BTreeSet<NodeId> {
-        let now = self.parts.clock.now();
-        let reports = self.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let fresh = |(_, (_, at)): &(&NodeId, &(Report, Duration))| now.saturating_sub(*at) < report::FRESH;
-        reports.iter().filter(fresh).map(|(node, _)| *node).chain([self.parts.node]).collect()
     }
 }
 
@@ -330,8 +307,8 @@ fn raft_config(timing: &Timing) -> Result<openraft::Config, HostError> {
         enable_leader_restore: Some(false),
         // Ours is staggered over the groups.
         snapshot_policy: openraft::SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 256,
-        purge_batch_size: 64,
+        // And so is purging: this would count entries, not bytes.
+        max_in_snapshot_log_to_keep: u64::MAX,
         install_snapshot_timeout: 120_000,
         backoff: "20ms 40ms 80ms ...500ms".to_owned(),
         ..openraft::Config::default()

@@ -25,8 +25,12 @@ use wardlock_machine::{
     Acquire, Answer, Command, Holder, Key, Metadata, Millis, Mode, Name, Outcome, Query, SessionId, WallMs,
 };
 use wardlock_placement::{Goal, NodeId, ShardMap};
-use wardlock_router::{Client, Connected, client::Boot, link::memory::Hub};
-use wardlock_wire::KeptAlive;
+use wardlock_router::{
+    Client, Connected,
+    client::Boot,
+    link::{Peer, Replier, Service, memory::Hub},
+};
+use wardlock_wire::{Body, KeptAlive, Response};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const SHARDS: u32 = 4;
@@ -343,4 +347,92 @@ fn a_leader_that_loses_its_majority_for_a_moment_goes_on() {
             assert!(took < Duration::from_secs(10), "cut for {cut} ms: the last lock passed on after {took:?}");
         });
     }
+
+/// Of four nodes the fourth hears nobody's reports; it hands its leaderships over all the same.
+#[test]
+fn a_stopping_node_hands_over_and_one_that_stops_with_all_others_does_not_wait() {
+    paused(async {
+        let mut cluster = Cluster::of(4).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let (leaving, log) = cluster.hosts.remove(&NodeId(4)).expect("it runs");
+        let led: Vec<_> = leaving.status().groups.into_iter().filter(|g| g.leader == Some(NodeId(4))).collect();
+        assert!(!led.is_empty(), "the leaders are spread");
+        leaving.shutdown().await;
+        log.close();
+        for group in led.iter().map(|status| status.group) {
+            let leaders = cluster.hosts.iter().filter(|(node, (host, _))| {
+                host.status().groups.iter().any(|status| status.group == group && status.leader == Some(**node))
+            });
+            assert_eq!(leaders.count(), 1, "nobody leads shard {group} when node 4 has stopped in order");
+        }
+
+        let before = Instant::now();
+        futures_util::future::join_all(cluster.hosts.values().map(|(host, _)| host.shutdown())).await;
+        assert!(before.elapsed() < Duration::from_millis(500), "waited {:?} for nobody", before.elapsed());
+    });
+}
+
+/// A node that is asked for a newer map and says at once that it has none.
+#[derive(Default)]
+struct NoNews(std::sync::atomic::AtomicUsize);
+
+impl Service for NoNews {
+    fn call(&self, _: &Peer, body: Body, reply: Replier) {
+        if matches!(body, Body::Map { .. }) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+        reply.send(Ok(Response::Map(None)));
+    }
+
+    fn closed(&self, _: &Peer) {}
+}
+
+#[test]
+fn whoever_follows_the_map_does_not_ask_in_a_loop() {
+    paused(async {
+        let mut cluster = Cluster {
+            nodes: 4,
+            hub: Hub::new(),
+            clock: Arc::new(Paused(Instant::now())),
+            disks: [(NodeId(4), Default::default())].into(),
+            hosts: BTreeMap::new(),
+        };
+        cluster.hub.set_delay(Duration::from_millis(1));
+        let silent = Arc::new(NoNews::default());
+        for node in 1..=3 {
+            cluster.hub.attach(NodeId(node), Arc::clone(&silent) as _);
+        }
+        cluster.start_node(NodeId(4)).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let asked = silent.0.load(std::sync::atomic::Ordering::SeqCst);
+        assert!((10..=100).contains(&asked), "asked {asked} times in ten seconds");
+    });
+}
+
+#[test]
+fn the_log_is_cut_by_its_bytes_and_an_idle_group_gets_no_more_snapshots() {
+    paused(async {
+        let cluster = Cluster::of(1).await;
+        let client = cluster.client().await;
+        let session = open(&client, 600_000).await;
+        // Twenty megabytes in few entries, all in one shard.
+        for round in 0..50 {
+            let writes = (0..100).map(|n| {
+                let mut command = acquire(&client, session, &format!("{{one}}/{round}/{n}"), 0);
+                let Command::Acquire(ask) = &mut command else { unreachable!("it was made one") };
+                ask.metadata.insert("padding".to_owned(), "x".repeat(4_000));
+                client.write(command, PATIENCE)
+            });
+            for outcome in futures_util::future::join_all(writes).await {
+                assert!(matches!(outcome, Ok(Outcome::Granted(_))), "{outcome:?}");
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let (host, log) = &cluster.hosts[&NodeId(1)];
+        assert!(host.status().groups.iter().any(|group| group.snapshot.is_some()), "a snapshot was due");
+        assert!(log.bytes() < 14 << 20, "{} bytes of log remain", log.bytes());
+        let writes = cluster.disks[&NodeId(1)].1.count();
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(cluster.disks[&NodeId(1)].1.count(), writes, "snapshots of what has not changed");
+    });
 }

@@ -6,8 +6,7 @@
 //! small table beside the rows, written in the same transaction.
 //!
 //! # Promises
-//! 1. What [`IOFlushed`](openraft::storage::IOFlushed), `save_vote` or [`SharedLog::remove_group`]
-//!    confirmed is on disk; confirmations keep the order of the calls, within a group and across groups.
+//! 1. What [`IOFlushed`](openraft::storage::IOFlushed) or `save_vote` confirmed is on disk; confirmations keep the order of the calls, within a group and across groups.
 //! 2. After a crash each group is found as some prefix of its calls left it, and that prefix holds
 //!    everything confirmed. A vote is found whatever became of the row it came with.
 //! 3. Only `save_vote` waits for the disk; `append` waits for room in the queue, the rest for nothing.
@@ -21,7 +20,6 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -31,10 +29,9 @@ use std::{
 };
 
 use redb::StorageBackend;
-use tokio::sync::oneshot;
 use wardlock_placement::GroupId;
 
-use self::queue::{Group, Op, Queue, Queued, closed};
+use self::queue::{Group, Queue};
 use super::{OnFatal, locked};
 
 mod group;
@@ -168,22 +165,6 @@ impl SharedLog {
     /// The groups that were found on the disk or asked for since, in order.
     pub fn groups(&self) -> Vec<GroupId> {
         locked(&self.0.groups).keys().copied().collect()
-    }
-
-    /// Forgets a group's entries, vote and marks for good, and returns when that is durable. Its handles
-    /// fail from now on; [`SharedLog::group`] starts anew.
-    pub async fn remove_group(&self, id: GroupId) -> io::Result<()> {
-        let (done, durable) = oneshot::channel();
-        {
-            let mut groups = locked(&self.0.groups);
-            let Some(group) = groups.get(&id).cloned() else { return Ok(()) };
-            let mut state = locked(&group.state);
-            self.0.queue.push(Queued { group: Arc::clone(&group), op: Op::Remove { done }, space: 0 })?;
-            self.0.queue.sub_live(state.bytes());
-            *state = state::State::removed();
-            groups.remove(&id);
-        }
-        durable.await.map_err(|_| closed())?
     }
 
     /// Live entries of all groups, in bytes of memory.

@@ -5,7 +5,8 @@
 //! and the log may be purged up to it only then.
 //!
 //! # Promises
-//! 1. A group's snapshot is replaced as a whole or not at all.
+//! 1. A group's snapshot is replaced as a whole or not at all, and never by one that reaches less far: one
+//!    that was built here may be late, when another has been installed meanwhile.
 //! 2. A damaged snapshot is an error that names the group, never a shorter or an older snapshot.
 //!
 //! All calls block; the caller keeps them off its runtime. A failed save is a disk error: the process
@@ -105,7 +106,8 @@ impl Snapshots {
         Snapshots::open(redb::backends::FileBackend::new(file)?, cache_bytes)
     }
 
-    /// Replaces the group's snapshot; it is on disk when this returns.
+    /// Replaces the group's snapshot, unless the one there reaches as far; what stays is on disk when this
+    /// returns.
     pub fn save(&self, group: GroupId, meta: &SnapshotMeta, data: &[u8]) -> Result<(), SnapshotError> {
         let chunks = data.chunks(CHUNK_BYTES);
         let too_large = |fault| SnapshotError::Damaged { group, part: "its size".into(), fault };
@@ -118,6 +120,12 @@ impl Snapshots {
         let mut txn = self.db.begin_write()?;
         txn.set_durability(Durability::Immediate)?;
         {
+            let mut metas = txn.open_table(METAS)?;
+            let stored = metas.get(group.0)?.map(|value| read_record(group, value.value())).transpose()?;
+            if stored.is_some_and(|stored| reach(&stored.meta) >= reach(meta)) {
+                // Dropping the transaction leaves all as it was.
+                return Ok(());
+            }
             let mut table = txn.open_table(CHUNKS)?;
             let mut value = Vec::with_capacity(CHUNK_BYTES.min(data.len()) + 4);
             for (at, chunk) in (0..).zip(chunks) {
@@ -127,7 +135,7 @@ impl Snapshots {
                 table.insert((group.0, at), value.as_slice())?;
             }
             table.retain_in((group.0, count)..=(group.0, u32::MAX), |_, _| false)?;
-            txn.open_table(METAS)?.insert(group.0, sealed.as_slice())?;
+            metas.insert(group.0, sealed.as_slice())?;
         }
         txn.commit()?;
         Ok(())
@@ -163,12 +171,6 @@ impl Snapshots {
         Ok(Some((record.meta, data.into())))
     }
 
-    /// The groups that have a snapshot, in order.
-    pub fn groups(&self) -> Result<Vec<GroupId>, SnapshotError> {
-        let metas = self.db.begin_read()?.open_table(METAS)?;
-        metas.iter()?.map(|item| Ok(GroupId(item?.0.value()))).collect()
-    }
-
     /// Checks that every group's snapshot covers what its log has purged. To be called at the start: a
     /// group that fails has lost state, and its node must not serve.
     pub fn check_cover(&self, log: &SharedLog) -> Result<(), SnapshotError> {
@@ -181,16 +183,11 @@ impl Snapshots {
         }
         Ok(())
     }
+}
 
-    /// Forgets the group's snapshot; it is off the disk when this returns.
-    pub fn remove(&self, group: GroupId) -> Result<(), SnapshotError> {
-        let mut txn = self.db.begin_write()?;
-        txn.set_durability(Durability::Immediate)?;
-        txn.open_table(CHUNKS)?.retain_in((group.0, 0)..=(group.0, u32::MAX), |_, _| false)?;
-        txn.open_table(METAS)?.remove(group.0)?;
-        txn.commit()?;
-        Ok(())
-    }
+/// How far a snapshot reaches: committed entries are the same everywhere, so the last one says it all.
+fn reach(meta: &SnapshotMeta) -> Option<(u64, u64)> {
+    meta.last.map(|last| (last.term, last.index))
 }
 
 fn read_record(group: GroupId, value: &[u8]) -> Result<Record, SnapshotError> {
@@ -245,10 +242,22 @@ mod tests {
             let chunks = snapshots.db.begin_read().unwrap().open_table(CHUNKS).unwrap();
             assert_eq!(chunks.range((7, 0)..(8, 0)).unwrap().count(), len.div_ceil(CHUNK_BYTES), "stale chunks");
         }
-        assert_eq!(snapshots.groups().unwrap(), [G, GroupId(8)]);
-        snapshots.remove(G).unwrap();
-        assert_eq!(snapshots.load(G).unwrap(), None);
         assert_eq!(snapshots.load(GroupId(8)).unwrap().unwrap().1, "another group's");
+    }
+
+    /// A build that is late must not undo what was installed meanwhile: the log is purged up to that.
+    #[test]
+    fn a_snapshot_that_reaches_less_far_does_not_replace_the_one_there() {
+        let at = |term, index| SnapshotMeta { last: Some(LogPos { term, index }), ..meta(0) };
+        let snapshots = opened();
+        let installed = data(1, CHUNK_BYTES * 2 + 5);
+        snapshots.save(G, &at(2, 50), &installed).unwrap();
+        for late in [at(2, 40), at(2, 50), at(1, 60), SnapshotMeta { last: None, ..meta(0) }] {
+            snapshots.save(G, &late, b"late").unwrap();
+            assert_eq!(snapshots.load(G).unwrap(), Some((at(2, 50), installed.clone().into())), "{late:?}");
+        }
+        snapshots.save(G, &at(3, 51), b"newer").unwrap();
+        assert_eq!(snapshots.load(G).unwrap(), Some((at(3, 51), "newer".into())));
     }
 
     /// Changes stored bytes behind the module's back.
@@ -261,7 +270,11 @@ mod tests {
     #[test]
     fn damage_is_an_error_that_names_group_and_part() {
         let snapshots = opened();
-        let save = || snapshots.save(G, &meta(1), &data(1, CHUNK_BYTES + 100)).unwrap();
+        let mut index = 0;
+        let mut save = || {
+            index += 1;
+            snapshots.save(G, &meta(index), &data(1, CHUNK_BYTES + 100)).unwrap();
+        };
         let error = || snapshots.load(G).unwrap_err().to_string();
 
         save();

@@ -7,7 +7,10 @@ use std::{
 
 use wardlock_placement::{GroupId, MapVersion, NodeId, PLACEMENT};
 use wardlock_router::link::{Peer, Replier, Service};
-use wardlock_wire::{Body, Op, Refusal, Response};
+use wardlock_wire::{
+    Body, Op, Refusal, Response,
+    raft::{RaftReply, RaftRequest},
+};
 
 use super::{Host, inbound};
 use crate::group::{Ask, Group};
@@ -50,6 +53,11 @@ impl Host {
             Body::Raft { .. } | Body::Report(_) if peer.node.is_none() => {
                 reply.send(Err(Refusal::NotAllowed("only nodes may send this".to_owned())));
             }
+            Body::Raft { to, request: RaftRequest::Transfer { to: next, .. }, .. }
+                if next == to && self.is_draining() =>
+            {
+                reply.send(Ok(Response::Raft(RaftReply::TransferRefused("the node is stopping".to_owned()))));
+            }
             Body::Raft { group, to, request, .. } => match self.group(group).filter(|group| group.replica_id == to) {
                 Some(group) => {
                     self.tasks.spawn(async move { reply.send(inbound::answer(group, request).await) });
@@ -65,6 +73,7 @@ impl Host {
             }
             Body::Map { known, wait_ms } => self.answer_map(known, wait_ms, reply),
             Body::Transfer { group, to } => self.transfer(group, to, reply),
+            Body::Status if self.is_draining() => reply.send(Err(Refusal::Stopping)),
             Body::Status => reply.send(Ok(Response::Status(self.status()))),
         }
     }
@@ -116,7 +125,7 @@ impl Host {
         });
     }
 
-    fn transfer(&self, id: GroupId, to: NodeId, reply: Replier) {
+    fn transfer(self: &Arc<Self>, id: GroupId, to: NodeId, reply: Replier) {
         let Some(group) = self.group(id) else {
             return reply.send(Err(self.no_replica()));
         };
@@ -129,7 +138,12 @@ impl Host {
             let hint = self.status().groups.into_iter().find(|status| status.group == id).and_then(|s| s.leader);
             return reply.send(Err(Refusal::NotLeader { hint }));
         }
+        let host = Arc::clone(self);
         self.spawn(async move {
+            // A leader that has begun a transfer serves nobody, whatever becomes of it.
+            if !host.takes(to).await {
+                return reply.send(Err(Refusal::NotAllowed(format!("node {to} takes no leadership now"))));
+            }
             let result = group.raft.trigger().transfer_leader(place.id.0).await;
             reply.send(result.map(|()| Response::Done).map_err(|_| Refusal::Stopping));
         });

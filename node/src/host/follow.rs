@@ -10,26 +10,25 @@ use super::Host;
 const HOLD: Duration = Duration::from_secs(30);
 /// How much longer its answer may take.
 const GRACE: Duration = Duration::from_secs(5);
-/// The pause after a node that does not answer.
+/// The shortest time from one question to the next.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Follows until stopped, one node of the placement group after another.
+/// Follows until stopped, one node of the placement group after another. Whatever a node answers, or
+/// none does, the next question comes no sooner than [`PAUSE`] after the one before.
 pub(super) async fn run(host: Arc<Host>) {
     for turn in 0_usize.. {
+        let again = tokio::time::Instant::now() + PAUSE;
         let places = host.placement_places();
         let Some(place) = places.get(turn % places.len().max(1)) else { return };
         let question = Body::Map { known: host.map().version, wait_ms: HOLD.as_millis() as u32 };
         let asked = host.parts.transport.call(place.node, Lane::Client, question);
-        match tokio::time::timeout(HOLD + GRACE, asked).await {
-            Ok(Ok(Response::Map(newer))) => {
-                let Some(map) = newer else { continue };
-                match map.check() {
-                    Ok(()) => host.learn(Arc::new(map)),
-                    Err(error) => tracing::warn!("node {} sent a map that cannot be: {error}", place.node),
-                }
+        if let Ok(Ok(Response::Map(Some(newer)))) = tokio::time::timeout(HOLD + GRACE, asked).await {
+            match newer.check() {
+                Ok(()) => host.learn(Arc::new(newer)),
+                Err(error) => tracing::warn!("node {} sent a map that cannot be: {error}", place.node),
             }
-            Ok(_) | Err(_) => tokio::time::sleep(PAUSE).await,
         }
+        tokio::time::sleep_until(again).await;
     }
 }
 

@@ -12,6 +12,11 @@ use wardlock_wire::{
 use crate::{group::Group, raft::types::*};
 
 /// Answers one request. The caller runs it as a task: a request waits for the disk.
+///
+/// Requests of one lane are handed to the core in the order in which they came: tasks that are spawned one
+/// after the other on a current-thread runtime are first polled in that order, and before its first wait
+/// an append has taken its place in the core's queue. Out of order they would still be safe, for the core
+/// refuses an append that does not follow its log, only slower.
 pub(super) async fn answer(group: Group, request: RaftRequest) -> Result<Response, Refusal> {
     let reply = match request {
         RaftRequest::Append { vote, prev, commit, entries } => {

@@ -44,7 +44,5 @@ impl Host {
         let now = self.parts.clock.now();
         let mut reports = self.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         reports.insert(report.node, (report, now));
-        drop(reports);
-        self.reported.notify_waiters();
     }
 }

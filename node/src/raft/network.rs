@@ -1,7 +1,9 @@
 //! How replicas of a group reach each other: Raft's requests over the node's [`Transport`].
 //!
-//! Entries take the append lane, several requests in flight, answered in order; heartbeats, votes and
-//! transfers take the urgent lane; snapshots the bulk lane. Nothing here opens a connection or starts a
+//! What the replication stream of a replica sends takes the append lane, several requests in flight,
+//! answered in order: all of it, for an empty append that tells the commit index must not overtake the
+//! entries before it. Heartbeats have a [`Link`] of their own, on the urgent lane, and so do votes and
+//! transfers; snapshots take the bulk lane. Nothing here opens a connection or starts a
 //! task: requests of all groups to one node share its connection, and those that are ready together
 //! leave in one write.
 
@@ -51,12 +53,24 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Link;
 
     async fn new_client(&mut self, target: u64, home: &Home) -> Link {
+        self.link(target, *home, Lane::Append)
+    }
+
+    /// Must arrive in time whatever entries are under way, and may overtake them: it carries none.
+    async fn new_heartbeat_client(&mut self, target: u64, home: &Home) -> Link {
+        self.link(target, *home, Lane::Urgent)
+    }
+}
+
+impl Network {
+    fn link(&self, target: u64, home: Home, appends: Lane) -> Link {
         Link {
             transport: Arc::clone(&self.transport),
             group: self.group,
             from: self.from,
             to: ReplicaId(target),
             node: home.0,
+            appends,
         }
     }
 }
@@ -69,6 +83,8 @@ pub struct Link {
     from: ReplicaId,
     to: ReplicaId,
     node: NodeId,
+    /// Which lane its appends take, empty or not.
+    appends: Lane,
 }
 
 impl Link {
@@ -92,17 +108,13 @@ impl Link {
     }
 
     async fn append(&self, rpc: AppendEntriesRequest<Types>) -> Result<RaftReply, RPCError<Types>> {
-        let (lane, patience) = match rpc.entries.is_empty() {
-            true => (Lane::Urgent, APPEND_PATIENCE),
-            false => (Lane::Append, APPEND_PATIENCE),
-        };
         let request = RaftRequest::Append {
             vote: vote_to_wire(&rpc.vote),
             prev: rpc.prev_log_id.map(pos_to_wire),
             commit: rpc.leader_commit.map(pos_to_wire),
             entries: rpc.entries.iter().map(entry_to_wire).collect(),
         };
-        self.ask(lane, patience, request).await
+        self.ask(self.appends, APPEND_PATIENCE, request).await
     }
 }
 
@@ -230,4 +242,47 @@ fn unreachable(error: CallError) -> RPCError<Types> {
 
 fn unexpected(what: &dyn std::fmt::Debug) -> RPCError<Types> {
     RPCError::Unreachable(Unreachable::from_string(format!("an answer of the wrong kind: {what:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use wardlock_router::link::PendingReply;
+
+    use super::*;
+
+    /// Notes each call's lane and leaves it unsent.
+    #[derive(Default)]
+    struct Lanes(Mutex<Vec<Lane>>);
+
+    impl Transport for Lanes {
+        fn call(&self, _: NodeId, lane: Lane, _: Body) -> PendingReply {
+            self.0.lock().unwrap().push(lane);
+            PendingReply::failed(CallError::Lost)
+        }
+    }
+
+    /// On one lane what was sent first arrives first.
+    #[tokio::test]
+    async fn all_appends_of_a_stream_share_a_lane_and_heartbeats_have_another() {
+        let lanes = Arc::new(Lanes::default());
+        let mut network = Network { transport: Arc::clone(&lanes) as _, group: GroupId(1), from: ReplicaId(1) };
+        let entry = Entry {
+            log_id: pos_from_wire(wardlock_wire::raft::LogPos { term: 1, index: 1 }),
+            payload: openraft::EntryPayload::Blank,
+        };
+        let append = |entries| AppendEntriesRequest {
+            vote: vote_from_wire(wardlock_wire::raft::Vote { term: 1, replica: ReplicaId(1), committed: true }),
+            prev_log_id: None,
+            entries,
+            leader_commit: None,
+        };
+        let stream = network.new_client(2, &Home(NodeId(2))).await;
+        let beats = network.new_heartbeat_client(2, &Home(NodeId(2))).await;
+        for (link, entries) in [(&stream, vec![entry]), (&stream, vec![]), (&beats, vec![])] {
+            assert!(link.append(append(entries)).await.is_err());
+        }
+        assert_eq!(*lanes.0.lock().unwrap(), [Lane::Append, Lane::Append, Lane::Urgent]);
+    }
 }

@@ -41,9 +41,15 @@ impl GroupLog {
         locked(&self.group.state).bytes()
     }
 
-    /// The number of live entries.
-    pub fn entries(&self) -> u64 {
-        locked(&self.group.state).len() as u64
+    /// What the live entries after `after` up to `upto` weigh. Looks at each of them.
+    pub fn bytes_between(&self, after: u64, upto: u64) -> u64 {
+        locked(&self.group.state).bytes_between(after, upto)
+    }
+
+    /// The last entry that may be purged, where of those up to `upto` so many entries and so many bytes
+    /// are to be kept at the most; none if there are no more than that. Looks at those that stay.
+    pub fn surplus(&self, upto: u64, max_entries: usize, max_bytes: u64) -> Option<u64> {
+        locked(&self.group.state).surplus(upto, max_entries, max_bytes)
     }
 
     /// The last vote that is durable, for callers that cannot wait.
@@ -59,9 +65,6 @@ impl GroupLog {
     /// Queues an operation and changes the memory with it, or neither.
     fn change(&self, space: u32, op: Op, change: impl FnOnce(&mut State)) -> io::Result<()> {
         let mut state = locked(&self.group.state);
-        if state.removed {
-            return Err(removed());
-        }
         if let Op::Append { entries, .. } = &op {
             state.check_append(entries)?;
         }
@@ -163,8 +166,4 @@ impl RaftLogStorage<Types> for GroupLog {
         }
         self.change(0, Op::Purge { upto }, |state| state.purge(upto))
     }
-}
-
-fn removed() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "the group was removed from this node")
 }

@@ -50,9 +50,6 @@ pub(super) enum Op {
     },
     /// Write the group's committed position, whatever it is by then.
     Committed,
-    Remove {
-        done: Done,
-    },
 }
 
 /// An operation in its place in the queue.

@@ -179,10 +179,6 @@ fn replay(
                 layout.forget(group);
                 layout.append(group, raw.first, u64::from(raw.count), raw.size());
             }
-            Record::Remove(_) => {
-                *tail = Tail::default();
-                layout.forget(group);
-            }
         }
     }
     Ok(())

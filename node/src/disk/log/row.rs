@@ -5,8 +5,7 @@
 //!
 //! - *entries*, *reset*: `first index u64 · count u32 · (length u32 · entry)*`, an entry being a
 //!   [`wire::Entry`](wardlock_wire::raft::Entry) in postcard;
-//! - *truncate*: `from u64`, the first index that is dropped;
-//! - *remove*: nothing.
+//! - *truncate*: `from u64`, the first index that is dropped.
 //!
 //! Integers are little-endian. Entries carry their length so that a reset can move them as bytes.
 
@@ -18,7 +17,6 @@ const VERSION: u8 = 1;
 const ENTRIES: u8 = 1;
 const TRUNCATE: u8 = 2;
 const RESET: u8 = 3;
-const REMOVE: u8 = 4;
 
 /// Why bytes from the disk are not what this program wrote.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,17 +44,12 @@ pub(super) enum Record<'a> {
     Truncate(GroupId, u64),
     /// All live entries of the group; what older rows say about it no longer counts.
     Reset(GroupId, RawEntries<'a>),
-    /// The group left this node.
-    Remove(GroupId),
 }
 
 impl Record<'_> {
     pub(super) fn group(&self) -> GroupId {
         match *self {
-            Record::Entries(group, _)
-            | Record::Truncate(group, _)
-            | Record::Reset(group, _)
-            | Record::Remove(group) => group,
+            Record::Entries(group, _) | Record::Truncate(group, _) | Record::Reset(group, _) => group,
         }
     }
 }
@@ -145,11 +138,6 @@ impl RowBuilder {
         Ok((self.buf.len() - start) as u64)
     }
 
-    /// The group's end.
-    pub(super) fn remove(&mut self, group: GroupId) {
-        self.head(group, REMOVE);
-    }
-
     /// Seals the row under its key.
     pub(super) fn finish(&mut self, row: u64) -> &[u8] {
         let crc = checksum(row, &self.buf);
@@ -196,7 +184,6 @@ impl<'a> Input<'a> {
             ENTRIES => Ok(Record::Entries(group, self.raw_entries()?)),
             TRUNCATE => Ok(Record::Truncate(group, self.u64()?)),
             RESET => Ok(Record::Reset(group, self.raw_entries()?)),
-            REMOVE => Ok(Record::Remove(group)),
             kind => Err(Fault::Malformed(format!("unknown record kind {kind}"))),
         }
     }
@@ -277,7 +264,6 @@ mod tests {
         row.entries(GroupId(3), &[entry(1, 7, b"abc"), entry(1, 8, b"")]).unwrap();
         row.truncate(GroupId(3), 8);
         row.reset(GroupId(9), 5, &[b"raw".to_vec()]).unwrap();
-        row.remove(GroupId(4));
         row
     }
 
@@ -286,12 +272,12 @@ mod tests {
         let mut row = sample();
         let value = row.finish(42).to_vec();
         let records: Vec<Record<'_>> = read_row(42, &value).unwrap().map(Result::unwrap).collect();
-        let [Record::Entries(g3, entries), Record::Truncate(GroupId(3), 8), Record::Reset(g9, raw), Record::Remove(g4)] =
+        let [Record::Entries(g3, entries), Record::Truncate(GroupId(3), 8), Record::Reset(g9, raw)] =
             records.as_slice()
         else {
             panic!("{records:?}")
         };
-        assert_eq!((*g3, *g9, *g4), (GroupId(3), GroupId(9), GroupId(4)));
+        assert_eq!((*g3, *g9), (GroupId(3), GroupId(9)));
         assert_eq!((entries.first, entries.count), (7, 2));
         let first: wardlock_wire::raft::Entry = postcard::from_bytes(entries.iter().next().unwrap()).unwrap();
         assert_eq!(types::entry_from_wire(first).unwrap(), entry(1, 7, b"abc"));

@@ -36,22 +36,11 @@ pub(super) struct State {
     pub(super) purged: Option<LogId>,
     /// A commit marker for this group is in the queue.
     pub(super) commit_queued: bool,
-    /// The group left this node; its handles are dead.
-    pub(super) removed: bool,
 }
 
 impl State {
-    /// What is left of a group that left this node.
-    pub(super) fn removed() -> State {
-        State { removed: true, ..State::default() }
-    }
-
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
     }
 
     pub(super) fn last(&self) -> Option<LogId> {
@@ -134,6 +123,25 @@ impl State {
         self.entries.range(from..to.max(from)).take_while(fits).cloned().collect()
     }
 
+    /// What the entries after `after` up to `upto` weigh.
+    pub(super) fn bytes_between(&self, after: u64, upto: u64) -> u64 {
+        let (from, to) = (self.position(after + 1), self.position(upto + 1));
+        self.entries.range(from..to.max(from)).map(weight).sum()
+    }
+
+    /// The last entry that may go, where of those up to `upto` so many entries and so many bytes are to
+    /// be kept at the most.
+    pub(super) fn surplus(&self, upto: u64, max_entries: usize, max_bytes: u64) -> Option<u64> {
+        let mut size = 0;
+        let fits = |entry: &&Entry| {
+            size += weight(entry);
+            size <= max_bytes
+        };
+        let to = self.position(upto + 1);
+        let kept = self.entries.range(..to).rev().take(max_entries).take_while(fits).count();
+        Some(self.entries.get((to - kept).checked_sub(1)?)?.log_id.index)
+    }
+
     /// Where the first entry at or after this index stands in the deque.
     fn position(&self, index: u64) -> usize {
         let first = self.entries.front().map_or(0, |entry| entry.log_id.index);
@@ -194,10 +202,31 @@ mod tests {
         let mut state = filled();
         state.truncate(8);
         state.truncate(8);
-        assert_eq!(state.len(), 3);
+        assert_eq!(state.entries.len(), 3);
         state.purge(pos_from_wire(LogPos { term: 1, index: 7 }));
         state.purge(pos_from_wire(LogPos { term: 1, index: 6 }));
-        assert_eq!((state.bytes(), state.len()), (0, 0));
+        assert_eq!((state.bytes(), state.entries.len()), (0, 0));
         assert_eq!(state.last().map(|last| last.index), Some(7));
+    }
+
+    #[test]
+    fn what_is_to_be_kept_is_bounded_in_entries_and_in_bytes() {
+        let entry = |index| Entry {
+            log_id: pos_from_wire(LogPos { term: 1, index }),
+            payload: EntryPayload::Normal(Proposal(vec![0; 100].into())),
+        };
+        let each = ENTRY_BYTES + 100;
+        let mut state = State::default();
+        assert_eq!((state.surplus(9, 4, each), state.bytes_between(0, 9)), (None, 0), "nothing is there");
+        state.append((11..=20).map(entry));
+        assert_eq!(state.surplus(18, 4, u64::MAX), Some(14), "15 to 18 stay, and what follows");
+        assert_eq!(state.surplus(18, 4, each * 2), Some(16), "17 and 18 stay");
+        assert_eq!(state.surplus(18, 4, 0), Some(18));
+        assert_eq!(state.surplus(40, 4, u64::MAX), Some(16));
+        assert_eq!(state.surplus(18, 8, u64::MAX), None, "none is too many");
+        assert_eq!(state.surplus(10, 0, 0), None, "what the snapshot covers is gone already");
+        assert_eq!(state.bytes_between(15, 18), each * 3);
+        assert_eq!(state.bytes_between(0, 40), each * 10);
+        assert_eq!(state.bytes_between(18, 15), 0);
     }
 }

@@ -146,13 +146,6 @@ impl LogWriter {
                 Op::Committed => {
                     self.owed.insert(id, Arc::clone(group));
                 }
-                Op::Remove { .. } => {
-                    self.row.remove(id);
-                    self.layout.forget(id);
-                    self.marks.remove(&id);
-                    self.owed.remove(&id);
-                    touched.insert(id);
-                }
             }
         }
         self.settle_committed(&mut touched);
@@ -231,10 +224,8 @@ impl LogWriter {
         if !touched.is_empty() {
             let mut table = txn.open_table(MARKS)?;
             for &id in touched {
-                match self.marks.get(&id) {
-                    Some(marks) => drop(table.insert(id.0, marks.encode(id)?.as_slice())?),
-                    None => drop(table.remove(id.0)?),
-                }
+                let marks = self.marks.entry(id).or_default();
+                table.insert(id.0, marks.encode(id)?.as_slice())?;
             }
         }
         txn.commit()?;
@@ -252,9 +243,6 @@ impl LogWriter {
                 Op::Vote { vote, done } => {
                     locked(&queued.group.state).vote = Some(vote);
                     // Whoever asked may have gone; the vote stands.
-                    let _ = done.send(Ok(()));
-                }
-                Op::Remove { done } => {
                     let _ = done.send(Ok(()));
                 }
                 Op::Truncate { .. } | Op::Purge { .. } | Op::Committed => {}
@@ -292,7 +280,7 @@ fn refuse(batch: Vec<Queued>, why: &str) {
         let failed = Err(io::Error::other(why.to_owned()));
         match queued.op {
             Op::Append { done, .. } => done.io_completed(failed),
-            Op::Vote { done, .. } | Op::Remove { done } => {
+            Op::Vote { done, .. } => {
                 let _ = done.send(failed);
             }
             Op::Truncate { .. } | Op::Purge { .. } | Op::Committed => {}
@@ -304,7 +292,7 @@ fn refuse(batch: Vec<Queued>, why: &str) {
 fn needs_row(op: &Op) -> bool {
     match op {
         Op::Append { entries, .. } => !entries.is_empty(),
-        Op::Truncate { .. } | Op::Remove { .. } => true,
+        Op::Truncate { .. } => true,
         Op::Vote { .. } | Op::Purge { .. } | Op::Committed => false,
     }
 }
@@ -345,7 +333,6 @@ fn entries_in_row(row: u64, value: &[u8], group: GroupId) -> Result<Tail<&[u8]>,
                 tail = Tail::default();
                 tail.append(raw.first, raw.iter(), 0)?;
             }
-            Record::Remove(_) => tail = Tail::default(),
         }
     }
     Ok(tail)
