@@ -38,7 +38,6 @@ use crate::{
     cli::{
         ClusterView,
         certs::{self, Existing},
-        connect,
         failure::{Failure, chain},
         gateway, output,
         signals::Stop,
@@ -264,7 +263,7 @@ async fn connect_client(plan: &Plan) -> Result<Client, Failure> {
     let seeds: Vec<String> = plan.nodes.iter().map(|node| node.quic.to_string()).collect();
     loop {
         // The nodes may not listen yet; the caller has the time in hand.
-        match connect::connect(CLUSTER, &seeds, &identity).await {
+        match Client::builder().cluster(CLUSTER).identity(identity.clone()).connect(&seeds).await {
             Ok(client) => return Ok(client),
             Err(_) => sleep(LOOK).await,
         }

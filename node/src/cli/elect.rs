@@ -136,7 +136,9 @@ async fn campaign(args: Campaign, server: &Server) -> Result<ExitCode, Failure> 
         let client = server.connect().await?;
         let session = remote::open_kept(&client, args.ttl, None).await?;
         let election = session.election(args.name.as_str()).candidate(candidate.as_str()).priority(args.priority);
-        let leadership = election.campaign(args.wait.length()).await.map_err(remote::not_held)?;
+        let campaign = election.campaign(args.wait.length());
+        let leadership = remote::queueing(&client, &Key::election(args.name.clone()), campaign).await;
+        let leadership = leadership.map_err(remote::not_held)?;
         Ok::<_, Failure>((client, session, leadership))
     };
     let (client, session, leadership) = tokio::select! {

@@ -208,7 +208,9 @@ async fn acquire(client: &Client, args: Acquiring, output: Format) -> Result<Exi
         metadata: connect::metadata(args.reason.as_deref())?,
         value: None,
     };
+    let key = acquire.key.clone();
     let waiting = client.write(Command::Acquire(acquire), args.wait.length() + PATIENCE);
+    let waiting = remote::queueing(client, &key, waiting);
     // A session of our own has to outlive the wait; from the grant on it lapses.
     let outcome = match opened {
         Some(session) => remote::while_kept_alive(client, session, args.ttl, waiting).await,

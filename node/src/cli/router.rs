@@ -4,15 +4,13 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use tokio_util::sync::CancellationToken;
-use wardlock_router::tls::Identity;
+use wardlock_router::{Client, split_host_port, tls::Identity};
 
 use super::{
-    connect,
     failure::{Failure, chain},
     gateway,
     signals::Stop,
 };
-use crate::config::split_host_port;
 
 /// The HTTP gateway alone, without a node.
 ///
@@ -62,8 +60,10 @@ async fn serve(args: RouterArgs) -> Result<ExitCode, Failure> {
         false => Some(gateway::mutual_tls(&args.certs, "client")?),
     };
     let listener = gateway::listen(args.http).await?;
+    let connecting = Client::builder().cluster(&args.cluster).identity(identity);
+    let seeds = args.seed.join(",");
     let client = tokio::select! {
-        connected = connect::connect(&args.cluster, &args.seed, &identity) => connected?,
+        connected = connecting.connect_at(&seeds) => connected.map_err(|e| Failure::error(chain(&e)))?,
         _ = stop.wait() => return Ok(ExitCode::SUCCESS),
     };
     tracing::info!(http = %args.http, "ready");

@@ -66,7 +66,8 @@ pub async fn run(args: Run, server: &Server) -> Result<ExitCode, Failure> {
         let client = server.connect().await?;
         let session = remote::open_kept(&client, args.ttl, args.reason.as_deref()).await?;
         let lock = args.how.on(session.lock(args.name.as_str())).wait(args.wait.length());
-        let guard = match lock.acquire().await {
+        let key = Key::lock(args.name.clone());
+        let guard = match remote::queueing(&client, &key, lock.acquire()).await {
             Ok(guard) => guard,
             Err(error) => {
                 // Its TTL ends the session where this fails.
