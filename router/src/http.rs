@@ -19,6 +19,7 @@ pub mod backend;
 mod batch;
 mod call;
 mod cluster;
+pub mod documents;
 mod elections;
 mod fence;
 pub mod input;

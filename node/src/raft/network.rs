@@ -91,18 +91,24 @@ impl Link {
         }
     }
 
-    async fn append(&self, rpc: AppendEntriesRequest<Types>) -> Result<RaftReply, RPCError<Types>> {
-        let (lane, patience) = match rpc.entries.is_empty() {
-            true => (Lane::Urgent, APPEND_PATIENCE),
-            false => (Lane::Append, APPEND_PATIENCE),
-        };
+    async fn append(
+        &self,
+        lane: Lane,
+        rpc: AppendEntriesRequest<Types>,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         let request = RaftRequest::Append {
             vote: vote_to_wire(&rpc.vote),
             prev: rpc.prev_log_id.map(pos_to_wire),
             commit: rpc.leader_commit.map(pos_to_wire),
             entries: rpc.entries.iter().map(entry_to_wire).collect(),
         };
-        self.ask(lane, patience, request).await
+        match self.ask(lane, APPEND_PATIENCE, request).await? {
+            RaftReply::Appended => Ok(AppendEntriesResponse::Success),
+            RaftReply::AppendedTo(pos) => Ok(AppendEntriesResponse::PartialSuccess(pos.map(pos_from_wire))),
+            RaftReply::Conflict => Ok(AppendEntriesResponse::Conflict),
+            RaftReply::HigherVote(vote) => Ok(AppendEntriesResponse::HigherVote(vote_from_wire(vote))),
+            other => Err(unexpected(&other)),
+        }
     }
 }
 
@@ -114,19 +120,14 @@ impl RaftNetworkV2<Types> for Link {
         rpc: AppendEntriesRequest<Types>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        match self.append(rpc).await? {
-            RaftReply::Appended => Ok(AppendEntriesResponse::Success),
-            RaftReply::AppendedTo(pos) => Ok(AppendEntriesResponse::PartialSuccess(pos.map(pos_from_wire))),
-            RaftReply::Conflict => Ok(AppendEntriesResponse::Conflict),
-            RaftReply::HigherVote(vote) => Ok(AppendEntriesResponse::HigherVote(vote_from_wire(vote))),
-            other => Err(unexpected(&other)),
-        }
+        let lane = if rpc.entries.is_empty() { Lane::Urgent } else { Lane::Append };
+        self.append(lane, rpc).await
     }
 
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
-        option: RPCOption,
+        _option: RPCOption,
     ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>>
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
@@ -134,12 +135,13 @@ impl RaftNetworkV2<Types> for Link {
         let link = self.clone();
         let answers = input
             .map(move |rpc| {
-                let mut link = link.clone();
-                let option = option.clone();
+                let link = link.clone();
                 let prev = rpc.prev_log_id;
                 let last = rpc.entries.last().map(|entry| entry.log_id).or(prev);
                 async move {
-                    let response = RaftNetworkV2::append_entries(&mut link, rpc, option).await?;
+                    // All on one lane, those without entries too: one that overtook the entries that it
+                    // follows would be answered with a conflict, as if the follower had lost them.
+                    let response = link.append(Lane::Append, rpc).await?;
                     Ok(response.into_stream_result(prev, last))
                 }
             })

@@ -47,7 +47,7 @@ pub struct Run {
 
     /// How long the lock outlives a holder that died, and how long an outage the command survives. Longer
     /// survives more and keeps others waiting longer.
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = args::ttl)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = args::ttl, allow_negative_numbers = true)]
     ttl: Duration,
 
     /// Why, shown to whoever waits.
