@@ -55,6 +55,10 @@ async fn serve(args: RouterArgs) -> Result<ExitCode, Failure> {
     let mut stop = Stop::catch().map_err(Failure::error)?;
     let identity = Identity::from_dir(&args.certs, "client");
     let identity = identity.map_err(|e| Failure::usage(format!("--certs: {}", chain(&e))))?;
+    crate::metrics::install();
+    if let Ok(expires) = identity.expires() {
+        metrics::gauge!("wardlock_cert_expiry_timestamp_seconds").set(expires as f64);
+    }
     let tls = match args.http.ip().is_loopback() {
         true => None,
         false => Some(gateway::mutual_tls(&args.certs, "client")?),

@@ -130,14 +130,17 @@ fn is_loopback(gateway: &str) -> bool {
 
 /// The gateway's `/cluster` document.
 async fn cluster_of(gateway: &str) -> Result<Value, String> {
-    let text = |error: &dyn std::error::Error| error.to_string();
-    let stream = tokio::net::TcpStream::connect(gateway).await.map_err(|e| text(&e))?;
+    let text = |error: &hyper::Error| match error.is_parse() {
+        true => "it does not speak plain HTTP; name the nodes' QUIC addresses instead".to_owned(),
+        false => error.to_string(),
+    };
+    let stream = tokio::net::TcpStream::connect(gateway).await.map_err(|e| e.to_string())?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| text(&e))?;
     let request = http::Request::get(CLUSTER)
         .header(http::header::HOST, gateway)
         .body(Empty::<bytes::Bytes>::new())
-        .map_err(|e| text(&e))?;
+        .map_err(|e| e.to_string())?;
     let ask = async {
         let response = sender.send_request(request).await.map_err(|e| text(&e))?;
         let status = response.status();
