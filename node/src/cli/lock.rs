@@ -160,7 +160,7 @@ struct Breaking {
     #[arg(value_parser = args::name)]
     name: Name,
 
-    /// Why; kept in the audit log.
+    /// Why; kept beside the command in the shard's log.
     #[arg(long, value_name = "TEXT")]
     reason: String,
 }

@@ -37,7 +37,7 @@ pub enum ServerError {
         why: String,
     },
     /// The gateway does not answer, or not with a cluster.
-    #[error("cannot reach {address}: {why} (is it running? `wardlock dev` starts a cluster)")]
+    #[error("cannot reach {address}: {why}")]
     Gateway {
         /// As given.
         address: String,
@@ -134,7 +134,8 @@ async fn cluster_of(gateway: &str) -> Result<Value, String> {
         true => "it does not speak plain HTTP; name the nodes' QUIC addresses instead".to_owned(),
         false => error.to_string(),
     };
-    let stream = tokio::net::TcpStream::connect(gateway).await.map_err(|e| e.to_string())?;
+    let stream = tokio::net::TcpStream::connect(gateway).await;
+    let stream = stream.map_err(|e| format!("{e} (is it running? `wardlock dev` starts a cluster)"))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| text(&e))?;
     let request = http::Request::get(CLUSTER)
