@@ -1,6 +1,7 @@
 //! The closed loop.
 
 use std::{
+    io::IsTerminal,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -26,33 +27,47 @@ const TTL: Millis = Millis(3_600_000);
 /// What to run.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The cluster: a gateway's address, or a node's `host:port` together with --certs.
-    #[arg(long, env = "WARDLOCK_SERVER", default_value = "http://127.0.0.1:7400")]
+    /// The cluster: `http://HOST:PORT` of a gateway, or QUIC addresses of nodes, `HOST:PORT,HOST:PORT`.
+    #[arg(long, env = "WARDLOCK_SERVER", value_name = "ADDRESS", default_value = "http://127.0.0.1:7400")]
     server: String,
-    /// The directory of the client's certificates; learnt from a gateway on loopback.
-    #[arg(long, env = "WARDLOCK_CERTS")]
+    /// The directory with `ca.pem`, `client.pem` and `client.key`. A gateway on this machine may say where
+    /// they are.
+    #[arg(long, env = "WARDLOCK_CERTS", value_name = "DIR")]
     certs: Option<PathBuf>,
     /// How many clients, each with one operation at a time.
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     clients: u32,
     /// How many lock names.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     names: u32,
-    /// How many sessions the clients share; as many as clients where it is not given.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    /// How many sessions the clients share. [default: as many as clients]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     sessions: Option<u32>,
-    /// The share of reads, in percent.
-    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u32).range(0..=100))]
+    /// The share of reads.
+    #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u32).range(0..=100))]
     reads: u32,
-    /// How long to measure, in seconds.
-    #[arg(long, default_value_t = 10.0)]
-    duration: f64,
-    /// How long to run before that, in seconds.
-    #[arg(long, default_value_t = 2.0)]
-    warmup: f64,
+    /// How long to measure.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = duration)]
+    duration: Duration,
+    /// How long to run before that.
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    warmup: Duration,
     /// Write the figures to this file, too.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+}
+
+/// Seconds, fractions allowed, up to a day.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    match (0.0..=86_400.0).contains(&seconds) {
+        true => Ok(Duration::from_secs_f64(seconds)),
+        false => Err(format!("{text} is not from 0 to 86400 seconds")),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    seconds(text).and_then(|length| if length.is_zero() { Err("must be more than 0".to_owned()) } else { Ok(length) })
 }
 
 /// Who holds what, as the clients were told.
@@ -66,6 +81,7 @@ struct Shared {
     held: Held,
     measuring: AtomicBool,
     done: AtomicBool,
+    answered: AtomicU64,
     errors: AtomicU64,
     contended: AtomicU64,
     violations: AtomicU64,
@@ -75,12 +91,6 @@ struct Shared {
 
 /// Runs it.
 pub(crate) async fn run(options: &Options) -> anyhow::Result<Report> {
-    if !(options.duration.is_finite() && options.duration > 0.0 && options.duration <= 86_400.0) {
-        bail!("--duration must be more than 0 and at most 86400 seconds");
-    }
-    if !(options.warmup.is_finite() && (0.0..=3_600.0).contains(&options.warmup)) {
-        bail!("--warmup must be between 0 and 3600 seconds");
-    }
     let client = Client::at(&options.server, options.certs.as_deref()).await?;
     let sessions = open_sessions(&client, options.sessions.unwrap_or(options.clients) as usize).await?;
     let shared = Arc::new(Shared {
@@ -91,6 +101,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Report> {
         },
         measuring: AtomicBool::new(false),
         done: AtomicBool::new(false),
+        answered: AtomicU64::new(0),
         errors: AtomicU64::new(0),
         contended: AtomicU64::new(0),
         violations: AtomicU64::new(0),
@@ -103,10 +114,10 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Report> {
             tokio::spawn(drive(Arc::clone(&shared), session, u64::from(number) + 1, options.names, options.reads))
         })
         .collect();
-    tokio::time::sleep(Duration::from_secs_f64(options.warmup)).await;
+    progress("warming up", options.warmup, &shared).await;
     shared.measuring.store(true, Ordering::Relaxed);
     let began = Instant::now();
-    tokio::time::sleep(Duration::from_secs_f64(options.duration)).await;
+    progress("measuring", options.duration, &shared).await;
     shared.measuring.store(false, Ordering::Relaxed);
     let seconds = began.elapsed().as_secs_f64();
     shared.done.store(true, Ordering::Relaxed);
@@ -125,6 +136,28 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Report> {
     };
     close_sessions(&shared.client, &sessions).await;
     Ok(report)
+}
+
+/// Waits for `length`, and tells a terminal each second what happens meanwhile.
+async fn progress(phase: &str, length: Duration, shared: &Shared) {
+    if !std::io::stderr().is_terminal() {
+        return tokio::time::sleep(length).await;
+    }
+    let began = Instant::now();
+    let (mut before, mut at) = (shared.answered.load(Ordering::Relaxed), began);
+    while let Some(left) = length.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) {
+        tokio::time::sleep(left.min(Duration::from_secs(1))).await;
+        let (answered, now) = (shared.answered.load(Ordering::Relaxed), Instant::now());
+        let rate = (answered - before) as f64 / now.duration_since(at).as_secs_f64();
+        (before, at) = (answered, now);
+        eprintln!(
+            "{phase:>10} {:>4.0} of {:.0} s  {rate:>8.0} operations/s  {} errors  {} contended",
+            began.elapsed().as_secs_f64(),
+            length.as_secs_f64(),
+            shared.errors.load(Ordering::Relaxed),
+            shared.contended.load(Ordering::Relaxed),
+        );
+    }
 }
 
 fn histogram() -> anyhow::Result<Histogram<u64>> {
@@ -187,7 +220,10 @@ async fn drive(shared: Arc<Shared>, numbered: Arc<Numbered>, seed: u64, names: u
         };
         if !answered {
             shared.errors.fetch_add(1, Ordering::Relaxed);
-        } else if shared.measuring.load(Ordering::Relaxed) {
+            continue;
+        }
+        shared.answered.fetch_add(1, Ordering::Relaxed);
+        if shared.measuring.load(Ordering::Relaxed) {
             let histogram = if reads_now { &shared.read } else { &shared.write };
             let mut histogram = histogram.lock().unwrap_or_else(PoisonError::into_inner);
             histogram.saturating_record(began.elapsed().as_micros() as u64);

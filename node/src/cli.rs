@@ -16,7 +16,6 @@ pub mod connect;
 mod elect;
 pub mod failure;
 pub mod gateway;
-mod http;
 pub mod lock;
 mod node;
 pub mod output;
@@ -24,6 +23,7 @@ mod remote;
 mod router;
 mod session;
 pub mod signals;
+mod telling;
 mod view;
 
 pub use cluster::Cluster as ClusterView;

@@ -17,7 +17,7 @@ mod peers;
 mod settings;
 
 pub use fields::Fields;
-pub use peers::{Peers, split_host_port};
+pub use peers::Peers;
 pub use settings::{Disk, Settings, Timing};
 
 use std::path::Path;

@@ -38,7 +38,6 @@ use crate::{
     cli::{
         ClusterView,
         certs::{self, Existing},
-        connect,
         failure::{Failure, chain},
         gateway, output,
         signals::Stop,
@@ -118,6 +117,14 @@ impl Place {
         Ok(Place { path, temporary })
     }
 
+    /// Does not remove it at the end.
+    fn keep(&mut self) {
+        if let Some(mut temporary) = self.temporary.take() {
+            temporary.disable_cleanup(true);
+            eprintln!("data kept in {}", self.path.display());
+        }
+    }
+
     /// For an end without drops.
     fn remove(&self) {
         if let Some(temporary) = &self.temporary {
@@ -135,19 +142,20 @@ pub fn run(args: &DevArgs) -> Result<ExitCode, Failure> {
     if !args.processes || std::env::var_os("WARDLOCK_LOG").is_some() {
         log_quietly();
     }
-    let place = Place::new(args.data_dir.as_ref())?;
-    crate::cli::block_on(cluster(args, &place))
+    let mut place = Place::new(args.data_dir.as_ref())?;
+    crate::cli::block_on(cluster(args, &mut place))
 }
 
-/// Warnings only: what is printed on stdout is the point. `WARDLOCK_LOG` says otherwise.
+/// Errors of ours only: what is printed on stdout is the point, and the consensus core calls its own end an
+/// error. `WARDLOCK_LOG` says otherwise.
 fn log_quietly() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("WARDLOCK_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error,openraft=off"));
     let ansi = std::io::stderr().is_terminal();
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).try_init();
 }
 
-async fn cluster(args: &DevArgs, place: &Place) -> Result<ExitCode, Failure> {
+async fn cluster(args: &DevArgs, place: &mut Place) -> Result<ExitCode, Failure> {
     let mut stop = Stop::catch().map_err(Failure::error)?;
     let program = std::env::current_exe().map_err(Failure::error)?;
     // Taken first: the address that people type must be free before anything else is tried.
@@ -185,6 +193,10 @@ async fn cluster(args: &DevArgs, place: &Place) -> Result<ExitCode, Failure> {
     let client = match client {
         Ok(client) => client,
         Err(failure) => {
+            if args.processes {
+                // The nodes' logs say what went wrong.
+                place.keep();
+            }
             stop.drain(nodes.shutdown(), || place.remove()).await;
             return Err(failure);
         }
@@ -264,7 +276,7 @@ async fn connect_client(plan: &Plan) -> Result<Client, Failure> {
     let seeds: Vec<String> = plan.nodes.iter().map(|node| node.quic.to_string()).collect();
     loop {
         // The nodes may not listen yet; the caller has the time in hand.
-        match connect::connect(CLUSTER, &seeds, &identity).await {
+        match Client::builder().cluster(CLUSTER).identity(identity.clone()).connect(&seeds).await {
             Ok(client) => return Ok(client),
             Err(_) => sleep(LOOK).await,
         }

@@ -81,7 +81,7 @@ fn describe() {
     describe_gauge!("wardlock_lock_waiters", "Queued requests in the shards that this node leads");
     describe_gauge!("wardlock_sessions", "Open sessions that are at home in the shards that this node leads");
     describe_counter!("wardlock_session_expired_total", "Sessions that ended, by reason");
-    describe_gauge!("wardlock_cert_expiry_timestamp_seconds", "When the node's certificate ends, Unix time");
+    describe_gauge!("wardlock_cert_expiry_timestamp_seconds", "When this process's certificate ends, Unix time");
 }
 
 /// One replica's counters. Clones count together.

@@ -19,6 +19,7 @@ pub mod backend;
 mod batch;
 mod call;
 mod cluster;
+pub mod documents;
 mod elections;
 mod fence;
 pub mod input;
@@ -185,15 +186,23 @@ struct Health {
     status: &'static str,
 }
 
-/// A page of another site has no business with locks, even from a browser on this machine.
+/// A page of another site has no business with locks, even from a browser on this machine. Browsers say
+/// where a request comes from, those of today by `Sec-Fetch-Site`, older ones by `Origin`; nobody else does.
 fn same_site(headers: &HeaderMap) -> Result<(), Problem> {
-    match headers.get("sec-fetch-site").map(|site| site.as_bytes()) {
-        None | Some(b"same-origin" | b"none") => Ok(()),
-        Some(_) => {
-            let detail = "a browser sent this for a page of another site";
-            Err(Problem::new(StatusCode::FORBIDDEN, "cross-site", "Other sites may not call this", detail))
+    let bytes = |name: &str| headers.get(name).map(|value| value.as_bytes());
+    let same = match (bytes("sec-fetch-site"), bytes("origin")) {
+        (Some(site), _) => matches!(site, b"same-origin" | b"none"),
+        (None, Some(origin)) => {
+            let host = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+            host.is_some() && host == bytes("host")
         }
+        (None, None) => true,
+    };
+    if same {
+        return Ok(());
     }
+    let detail = "a browser sent this for a page of another site";
+    Err(Problem::new(StatusCode::FORBIDDEN, "cross-site", "Other sites may not call this", detail))
 }
 
 /// Reads a body within its bound. What its sender announces is checked before anything is read.

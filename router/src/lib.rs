@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 pub mod client;
 mod error;
 pub mod http;
@@ -9,6 +10,7 @@ pub mod link;
 mod routes;
 pub mod tls;
 
+pub use address::split_host_port;
 pub use client::{
     Builder, Client, Clock, ConnectError, Connected, Dialer, Election, Guard, LeaderWatch, Leadership, Lock, LockError,
     OpenError, ServerError, Session, SessionState,

@@ -151,8 +151,12 @@ async fn content_types() {
         (None, 200),
         (Some("application/json"), 200),
         (Some("Application/JSON; charset=utf-8"), 200),
+        (Some("application/merge-patch+json"), 200),
+        // What `curl -d` says of any body.
+        (Some("application/x-www-form-urlencoded"), 200),
         (Some("text/plain"), 415),
-        (Some("application/x-www-form-urlencoded"), 415),
+        (Some("multipart/form-data; boundary=x"), 415),
+        (Some("application/+json"), 415),
         (Some("application/jsonp"), 415),
         (Some(""), 415),
     ] {
@@ -187,5 +191,11 @@ async fn pages_of_other_sites_are_refused() {
         let mut request = request("GET", "/livez", "");
         request.headers_mut().insert("sec-fetch-site", site.parse().unwrap());
         assert_eq!(Fake::new().gateway().handle(request).await.status(), status, "{site}");
+    }
+    for (origin, status) in [("http://evil.example", 403), ("null", 403), ("http://127.0.0.1:7400", 200)] {
+        let mut request = request("GET", "/livez", "");
+        request.headers_mut().insert("host", "127.0.0.1:7400".parse().unwrap());
+        request.headers_mut().insert("origin", origin.parse().unwrap());
+        assert_eq!(Fake::new().gateway().handle(request).await.status(), status, "{origin}");
     }
 }

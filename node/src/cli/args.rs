@@ -79,7 +79,8 @@ pub struct Wait {
     no_wait: bool,
 
     /// Wait at most that long, then exit with 75. Without -n and -w it waits as long as it takes.
-    #[arg(short = 'w', long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "no_wait")]
+    #[arg(short = 'w', long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "no_wait",
+          allow_negative_numbers = true)]
     wait: Option<Duration>,
 }
 

@@ -66,6 +66,13 @@ pub(super) async fn run(args: ClusterArgs) -> Result<ExitCode, Failure> {
         ClusterCommand::Nodes => Cluster::ask(&client).await.nodes(output),
         ClusterCommand::Shards => Cluster::ask(&client).await.shards(output),
         ClusterCommand::Transfer(Transfer { shard, to }) => {
+            let map = client.map();
+            let group = map.groups.get(&shard).ok_or_else(|| Failure::error(format!("there is no shard {shard}")))?;
+            let replicas: Vec<NodeId> = group.replicas.iter().map(|replica| replica.node).collect();
+            if !replicas.contains(&to) {
+                let on = replicas.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ");
+                return Err(Failure::error(format!("node {to} has no replica of shard {shard}; they are on {on}")));
+            }
             client.transfer(shard, to, PATIENCE).await.map_err(Failure::error)?;
             remote::say(output, &json!({ "success": true }), &format!("node {to} is asked to lead shard {shard}"))
         }

@@ -57,7 +57,7 @@ struct Campaign {
     wait: Wait,
 
     /// How long the leadership outlives a leader that died.
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = args::ttl)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = args::ttl, allow_negative_numbers = true)]
     ttl: Duration,
 
     /// Candidates of a higher priority go first.
@@ -129,14 +129,16 @@ pub(super) async fn run(args: ElectArgs) -> Result<ExitCode, Failure> {
 async fn campaign(args: Campaign, server: &Server) -> Result<ExitCode, Failure> {
     let candidate = args.candidate.unwrap_or_else(connect::client_id);
     if candidate.is_empty() || candidate.len() > limits::LABEL_BYTES {
-        return Err(Failure::usage(format!("--candidate has not 1 to {} bytes", limits::LABEL_BYTES)));
+        return Err(Failure::usage(format!("--candidate must have 1 to {} bytes", limits::LABEL_BYTES)));
     }
     let mut stop = Stop::catch().map_err(Failure::error)?;
     let standing = async {
         let client = server.connect().await?;
         let session = remote::open_kept(&client, args.ttl, None).await?;
         let election = session.election(args.name.as_str()).candidate(candidate.as_str()).priority(args.priority);
-        let leadership = election.campaign(args.wait.length()).await.map_err(remote::not_held)?;
+        let campaign = election.campaign(args.wait.length());
+        let leadership = remote::queueing(&client, &Key::election(args.name.clone()), campaign).await;
+        let leadership = leadership.map_err(remote::not_held)?;
         Ok::<_, Failure>((client, session, leadership))
     };
     let (client, session, leadership) = tokio::select! {

@@ -9,7 +9,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use wardlock_machine::*;
-use wardlock_router::Client;
+use wardlock_router::{Client, http::documents};
 
 use super::{
     args::{self, How, Wait},
@@ -68,11 +68,11 @@ struct Acquiring {
     session: Option<SessionId>,
 
     /// The TTL of the session that is opened.
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = args::ttl)]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = args::ttl, allow_negative_numbers = true)]
     ttl: Duration,
 
     /// A lease of the lock's own, at most as long as its session lives.
-    #[arg(long, value_name = "SECONDS", value_parser = args::lease)]
+    #[arg(long, value_name = "SECONDS", value_parser = args::lease, allow_negative_numbers = true)]
     timeout: Option<Duration>,
 
     /// Why, shown to whoever waits.
@@ -109,7 +109,7 @@ struct Renewing {
     grant: Given,
 
     /// How long from now. [default: as long as before]
-    #[arg(long, value_name = "SECONDS", value_parser = args::lease)]
+    #[arg(long, value_name = "SECONDS", value_parser = args::lease, allow_negative_numbers = true)]
     timeout: Option<Duration>,
 }
 
@@ -128,13 +128,16 @@ struct Listing {
     held: bool,
 
     /// At most so many.
-    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+    #[arg(long, value_name = "COUNT", default_value_t = 1000,
+          value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
 /// Show who holds a lock, or who waits for it.
 #[derive(Args, Debug)]
 #[command(after_help = "\
+Exit status: 0, or 1 where there is nobody to show.
+
 Examples:
   wardlock lock who deploy/web
   wardlock lock queue deploy/web")]
@@ -157,7 +160,7 @@ struct Breaking {
     #[arg(value_parser = args::name)]
     name: Name,
 
-    /// Why; kept in the audit log.
+    /// Why; kept beside the command in the shard's log.
     #[arg(long, value_name = "TEXT")]
     reason: String,
 }
@@ -208,7 +211,9 @@ async fn acquire(client: &Client, args: Acquiring, output: Format) -> Result<Exi
         metadata: connect::metadata(args.reason.as_deref())?,
         value: None,
     };
+    let key = acquire.key.clone();
     let waiting = client.write(Command::Acquire(acquire), args.wait.length() + PATIENCE);
+    let waiting = remote::queueing(client, &key, waiting);
     // A session of our own has to outlive the wait; from the grant on it lapses.
     let outcome = match opened {
         Some(session) => remote::while_kept_alive(client, session, args.ttl, waiting).await,
@@ -291,15 +296,19 @@ async fn list(client: &Client, args: Listing, output: Format) -> Result<ExitCode
 
 async fn break_lock(client: &Client, args: Breaking, output: Format) -> Result<ExitCode, Failure> {
     if args.reason.is_empty() || args.reason.len() > limits::LABEL_BYTES {
-        return Err(Failure::usage(format!("--reason has not 1 to {} bytes", limits::LABEL_BYTES)));
+        return Err(Failure::usage(format!("--reason must have 1 to {} bytes", limits::LABEL_BYTES)));
     }
     let command = Command::Break { key: Key::lock(args.name), reason: args.reason };
     match client.write(command, PATIENCE).await.map_err(Failure::error)? {
         Outcome::Broken(grants) if grants.is_empty() => Err(Failure::error("nobody holds it")),
         Outcome::Broken(grants) => {
             let names = grants.iter().map(|grant| grant.holder.as_str()).collect::<Vec<_>>().join(", ");
-            let said: Vec<Value> = grants.iter().map(view::grant).collect();
-            remote::say(output, &json!({ "broken": said }), &format!("taken from {}", output::printable(&names)))
+            let said: Vec<Value> = grants.iter().map(documents::holder).collect();
+            remote::say(
+                output,
+                &json!({ "success": true, "broken": said }),
+                &format!("taken from {}", output::printable(&names)),
+            )
         }
         outcome => Err(remote::refused(outcome)),
     }

@@ -72,7 +72,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
 /// Prints one document: indented for people who look, on one line for a pipe.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json(value: &Value) -> Result<(), Failure> {
     let text = if io::stdout().is_terminal() { format!("{value:#}\n") } else { format!("{value}\n") };
     print(&text)

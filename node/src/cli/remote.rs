@@ -11,6 +11,7 @@ use super::{
     connect::{self, PATIENCE},
     failure::{Code, Failure},
     output::{self, Format, Table},
+    telling::telling,
     view,
 };
 
@@ -130,9 +131,9 @@ pub(super) async fn while_kept_alive<T>(
 /// An outcome that is not what was wanted, for people and scripts.
 pub(super) fn refused(outcome: Outcome) -> Failure {
     match outcome {
-        Outcome::Held(blocked) => Failure::new(Code::NotAcquired, format!("not acquired: {}", held_by(&blocked))),
+        Outcome::Held(blocked) => Failure::new(Code::NotAcquired, format!("not acquired: {}", blocked_by(&blocked))),
         Outcome::WaitTimeout(blocked) => {
-            Failure::new(Code::NotAcquired, format!("not acquired in time: {}", held_by(&blocked)))
+            Failure::new(Code::NotAcquired, format!("not acquired in time: {}", blocked_by(&blocked)))
         }
         Outcome::Cancelled => Failure::new(Code::NotAcquired, "not acquired: the wait was cancelled"),
         Outcome::Mismatch { mode } => {
@@ -149,20 +150,35 @@ pub(super) fn refused(outcome: Outcome) -> Failure {
     }
 }
 
-fn held_by(blocked: &Blocked) -> String {
-    let Some(first) = blocked.holders.first() else {
-        return match blocked.lock_delay_until {
+fn blocked_by(blocked: &Blocked) -> String {
+    held_by(&blocked.holders, blocked.holder_count, blocked.waiters, blocked.lock_delay_until)
+}
+
+/// Who holds it, why, and since when; where nobody does, what else keeps it.
+fn held_by(holders: &[Grant], count: u32, waiters: u32, lock_delay_until: Option<WallMs>) -> String {
+    let Some(first) = holders.first() else {
+        return match lock_delay_until {
             Some(until) => format!("closed until {} after it was lost", view::time(until)),
-            None => format!("{} wait already", blocked.waiters),
+            None => format!("{waiters} wait already"),
         };
     };
     let who = output::printable(first.value.as_ref().unwrap_or(&first.holder));
     let why = first.metadata.get("reason").map(|why| format!(" ({})", output::printable(why))).unwrap_or_default();
-    let more = match blocked.holder_count {
+    let more = match count {
         0 | 1 => String::new(),
         count => format!(" and {} more", count - 1),
     };
     format!("held by {who}{why}{more} for {}", view::age(first.acquired))
+}
+
+/// Waits for `work`, which queues for `key`, and tells a terminal who is in the way.
+pub(super) async fn queueing<T>(client: &Client, key: &Key, work: impl Future<Output = T>) -> T {
+    let line = async || {
+        let object = object(client, key.clone()).await.ok()??;
+        let by = held_by(&object.holders, object.holder_count, object.queue_count, object.lock_delay_until);
+        Some(format!("waiting for {}, {by}", output::printable(key.name.as_str())))
+    };
+    telling(line, work).await
 }
 
 /// Opens a session that this process keeps alive.

@@ -4,15 +4,13 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use tokio_util::sync::CancellationToken;
-use wardlock_router::tls::Identity;
+use wardlock_router::{Client, split_host_port, tls::Identity};
 
 use super::{
-    connect,
     failure::{Failure, chain},
     gateway,
     signals::Stop,
 };
-use crate::config::split_host_port;
 
 /// The HTTP gateway alone, without a node.
 ///
@@ -57,13 +55,19 @@ async fn serve(args: RouterArgs) -> Result<ExitCode, Failure> {
     let mut stop = Stop::catch().map_err(Failure::error)?;
     let identity = Identity::from_dir(&args.certs, "client");
     let identity = identity.map_err(|e| Failure::usage(format!("--certs: {}", chain(&e))))?;
+    crate::metrics::install();
+    if let Ok(expires) = identity.expires() {
+        metrics::gauge!("wardlock_cert_expiry_timestamp_seconds").set(expires as f64);
+    }
     let tls = match args.http.ip().is_loopback() {
         true => None,
         false => Some(gateway::mutual_tls(&args.certs, "client")?),
     };
     let listener = gateway::listen(args.http).await?;
+    let connecting = Client::builder().cluster(&args.cluster).identity(identity);
+    let seeds = args.seed.join(",");
     let client = tokio::select! {
-        connected = connect::connect(&args.cluster, &args.seed, &identity) => connected?,
+        connected = connecting.connect_at(&seeds) => connected.map_err(|e| Failure::error(chain(&e)))?,
         _ = stop.wait() => return Ok(ExitCode::SUCCESS),
     };
     tracing::info!(http = %args.http, "ready");

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use wardlock_machine::{Answer, Command, Outcome, SessionGone, SessionId, limits};
-use wardlock_router::Client;
+use wardlock_router::{Client, http::documents};
 use wardlock_wire::KeptAlive;
 
 use super::{
@@ -49,7 +49,7 @@ struct Open {
     client_id: Option<String>,
 
     /// How long it outlives its last sign of life.
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = args::ttl)]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = args::ttl, allow_negative_numbers = true)]
     ttl: Duration,
 
     /// Why, shown to whoever waits for what it holds.
@@ -68,7 +68,8 @@ struct Ls {
     after: Option<SessionId>,
 
     /// At most so many.
-    #[arg(long, value_name = "COUNT", default_value_t = limits::PAGE as u32)]
+    #[arg(long, value_name = "COUNT", default_value_t = limits::PAGE as u32,
+          value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
@@ -95,12 +96,12 @@ pub(super) async fn run(args: SessionArgs) -> Result<ExitCode, Failure> {
         SessionCommand::Open(open) => {
             let client_id = open.client_id.unwrap_or_else(connect::client_id);
             if client_id.is_empty() || client_id.len() > limits::LABEL_BYTES {
-                return Err(Failure::usage(format!("--client-id has not 1 to {} bytes", limits::LABEL_BYTES)));
+                return Err(Failure::usage(format!("--client-id must have 1 to {} bytes", limits::LABEL_BYTES)));
             }
             let metadata = connect::metadata(open.reason.as_deref())?;
             let session = remote::open(&client, client_id.clone(), open.ttl, metadata).await?;
             let said = json!({
-                "sessionId": session.to_string(), "clientId": client_id, "ttl": open.ttl.as_secs_f64(),
+                "sessionId": session.to_string(), "clientId": client_id, "ttl": documents::seconds(remote::millis(open.ttl)),
             });
             remote::say(output, &said, &session.to_string())
         }
@@ -131,7 +132,7 @@ pub(super) async fn run(args: SessionArgs) -> Result<ExitCode, Failure> {
 async fn list(client: &Client, ls: &Ls, output: Format) -> Result<ExitCode, Failure> {
     let sessions = client.sessions(ls.after, ls.limit, PATIENCE).await.map_err(Failure::error)?;
     if output == Format::Json {
-        let said: Vec<Value> = sessions.iter().map(|view| view::session(view, None)).collect();
+        let said: Vec<Value> = sessions.iter().map(|view| documents::session(view, None)).collect();
         output::print_json(&json!({ "sessions": said }))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -165,7 +166,7 @@ async fn show(client: &Client, session: SessionId, output: Format) -> Result<Exi
             table.row(["heard".to_owned(), heard_text]);
             table.row(["state".to_owned(), if session.closing { "closing" } else { "open" }.to_owned()]);
             table.row(["metadata".to_owned(), view::metadata(&session.metadata)]);
-            remote::say(output, &view::session(&session, heard), table.lines().trim_end())
+            remote::say(output, &documents::session(&session, heard), table.lines().trim_end())
         }
         (Answer::Session(Err(SessionGone::Ended)), _) => Err(Failure::new(Code::Lost, "the session has ended")),
         (Answer::Session(Err(SessionGone::Unknown)), _) => Err(Failure::error("there is no such session")),

@@ -1,10 +1,10 @@
-//! Locks, elections and sessions as people and programs see them: the API's field names, times as RFC
-//! 3339 in UTC.
+//! Locks and elections as people see them, and as programs do: by the API's documents.
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use serde_json::{Map, Value, json};
-use wardlock_machine::{Grant, Kind, Metadata, Mode, Object, SessionView, WallMs};
+use serde_json::Value;
+use wardlock_machine::{Grant, Kind, Metadata, Mode, Object, WallMs};
+use wardlock_router::http::documents;
 
 use super::output::Table;
 
@@ -37,95 +37,19 @@ pub(super) fn mode(mode: Mode) -> String {
     }
 }
 
-/// One holder, as JSON.
+/// What an acquire came to, as JSON; its session may be one that nobody else knows.
 pub(super) fn grant(grant: &Grant) -> Value {
-    let mut fields = Map::new();
-    let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
-    put("lockId", json!(grant.lock_id.to_string()));
-    put("holder", json!(grant.holder));
-    put("sessionId", json!(grant.lock_id.session.to_string()));
-    put("fencingToken", json!(grant.lock_id.token.0));
-    put_mode(&mut put, grant.mode);
-    put("acquiredAt", json!(time(grant.acquired)));
-    put("expiresAt", json!(grant.expires.map(time)));
-    put("sessionTtl", json!(grant.session_ttl.0 as f64 / 1000.0));
-    put("waitedMs", json!(grant.waited.0));
-    if let Some(value) = &grant.value {
-        put("candidateId", json!(value));
-    }
-    put("metadata", json!(grant.metadata));
-    Value::Object(fields)
+    let mut document = documents::granted(grant);
+    document["sessionId"] = grant.lock_id.session.to_string().into();
+    document
 }
 
-fn put_mode<R>(put: &mut impl FnMut(&str, Value) -> R, mode: Mode) {
-    match mode {
-        Mode::Semaphore { permits } => {
-            put("mode", json!("semaphore"));
-            put("permits", json!(permits));
-        }
-        plain => {
-            put("mode", json!(self::mode(plain)));
-        }
-    }
-}
-
-/// A lock or an election, as JSON: the first holder's fields, then all holders and the queue.
+/// A lock or an election, as JSON.
 pub(super) fn object(object: &Object) -> Value {
-    let (name_field, id_field) = match object.key.kind {
-        Kind::Lock => ("lockName", "lockId"),
-        Kind::Election => ("electionName", "leaderId"),
-    };
-    let first = object.holders.first();
-    let mut fields = Map::new();
-    let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
-    put(name_field, json!(object.key.name.as_str()));
     match object.key.kind {
-        Kind::Lock => {
-            put(id_field, json!(first.map(|grant| grant.lock_id.to_string())));
-            put("holder", json!(first.map(|grant| &grant.holder)));
-            put("acquiredAt", json!(first.map(|grant| time(grant.acquired))));
-            put("expiresAt", json!(first.and_then(|grant| grant.expires).map(time)));
-        }
-        Kind::Election => {
-            put(id_field, json!(first.and_then(|grant| grant.value.as_ref())));
-            put("electedAt", json!(first.map(|grant| time(grant.acquired))));
-        }
+        Kind::Lock => documents::lock(object),
+        Kind::Election => documents::leader(Some(object)),
     }
-    put("holders", object.holders.iter().map(grant).collect());
-    put("holderCount", json!(object.holder_count));
-    let waiting = object.queue.iter().zip(1..).map(|(waiting, position): (_, u32)| {
-        let mut fields = Map::new();
-        let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
-        put("position", json!(position));
-        put("sessionId", json!(waiting.session.to_string()));
-        put("holder", json!(waiting.holder));
-        put_mode(&mut put, waiting.mode);
-        put("priority", json!(waiting.priority));
-        put("since", json!(time(waiting.since)));
-        if let Some(value) = &waiting.value {
-            put("candidateId", json!(value));
-        }
-        put("metadata", json!(waiting.metadata));
-        Value::Object(fields)
-    });
-    put("queue", waiting.collect());
-    put("queueCount", json!(object.queue_count));
-    put("lockDelayUntil", json!(object.lock_delay_until.map(time)));
-    put("revision", json!(object.revision.0));
-    Value::Object(fields)
-}
-
-/// A session, as JSON.
-pub(super) fn session(view: &SessionView, last_heartbeat: Option<WallMs>) -> Value {
-    json!({
-        "sessionId": view.session.to_string(),
-        "clientId": view.client_id,
-        "createdAt": time(view.created),
-        "lastHeartbeat": last_heartbeat.map(time),
-        "ttl": view.ttl.0 as f64 / 1000.0,
-        "metadata": view.metadata,
-        "closing": view.closing,
-    })
 }
 
 /// Who holds it, as a table.

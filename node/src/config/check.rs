@@ -8,9 +8,9 @@ use std::{
 };
 
 use wardlock_placement::NodeId;
-use wardlock_router::tls::Identity;
+use wardlock_router::{split_host_port, tls::Identity};
 
-use super::{Disk, Error, Fields, Settings, Timing, split_host_port};
+use super::{Disk, Error, Fields, Settings, Timing};
 use crate::cli::failure::chain;
 
 /// The most shards a cluster can be founded with: each is a Raft group on several nodes.

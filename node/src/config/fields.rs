@@ -93,13 +93,15 @@ pub struct Fields {
     pub heartbeat_ms: Option<u64>,
 
     /// The shortest silence after which a follower campaigns, in milliseconds. Well above the slowest
-    /// fsync and round trip, or a healthy leader is deposed. [default: 1000]
+    /// fsync and round trip, or a healthy leader is deposed. [default: 400]
     #[arg(long, env = "WARDLOCK_ELECTION_MIN_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub election_min_ms: Option<u64>,
 
-    /// The longest such silence, in milliseconds. A wide span makes split votes rare and the worst
-    /// failover longer. [default: 2000]
+    /// The longest such silence, in milliseconds; also how long followers stay bound to a leader that
+    /// they heard. A failover takes up to twice this. A wide span above the minimum makes split votes
+    /// rare. The defaults suit nodes within one region; across regions raise all three alike.
+    /// [default: 700]
     #[arg(long, env = "WARDLOCK_ELECTION_MAX_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub election_max_ms: Option<u64>,
@@ -133,8 +135,8 @@ impl Fields {
             listen_quic: Some(SocketAddr::from(([127, 0, 0, 1], 7401))),
             shards: Some(16),
             heartbeat_ms: Some(200),
-            election_min_ms: Some(1000),
-            election_max_ms: Some(2000),
+            election_min_ms: Some(400),
+            election_max_ms: Some(700),
             disk_low_mark_mib: Some(512),
             disk_reserve_mib: Some(64),
             ..Fields::default()

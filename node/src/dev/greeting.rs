@@ -7,7 +7,6 @@ use super::plan::Plan;
 /// The text. `http` is the gateway's `host:port`, `program` this binary.
 pub fn greeting(plan: &Plan, shards: u32, http: &str, program: &Path, temporary: bool) -> String {
     let api = format!("http://{http}/api/v1");
-    let json = "-H content-type:application/json";
     let nodes = plan.nodes.len();
     let kept = if temporary { "removed at the end" } else { "kept" };
     let (dir, certs) = (plan.dir.display(), quote(&plan.certs()));
@@ -18,8 +17,8 @@ pub fn greeting(plan: &Plan, shards: u32, http: &str, program: &Path, temporary:
 
 Paste these in order: open a session, take a lock, look at it.
 
-S=$(curl -s {api}/sessions {json} -d '{{"clientId":"me","ttl":60}}' | sed 's/.*"sessionId": *"\([^"]*\)".*/\1/')
-curl -s {api}/locks/orders/42/acquire {json} -d '{{"timeout":30,"sessionId":"'$S'"}}'
+S=$(curl -s -X POST {api}/sessions -d '{{"clientId":"me","ttl":60}}' | sed 's/.*"sessionId": *"\([^"]*\)".*/\1/')
+curl -s -X POST {api}/locks/orders/42/acquire -d '{{"timeout":30,"sessionId":"'$S'"}}'
 curl -s {api}/locks/orders/42
 
 Or use the command line from another shell:
@@ -75,7 +74,7 @@ mod tests {
         let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
         assert_eq!(
             String::from_utf8_lossy(&out.stdout),
-            "-s http://127.0.0.1:7400/api/v1/locks/orders/42/acquire -H content-type:application/json -d {\"timeout\":30,\"sessionId\":\"abc\"}\n\
+            "-s -X POST http://127.0.0.1:7400/api/v1/locks/orders/42/acquire -d {\"timeout\":30,\"sessionId\":\"abc\"}\n\
              -s http://127.0.0.1:7400/api/v1/locks/orders/42\n"
         );
     }

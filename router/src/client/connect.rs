@@ -85,6 +85,17 @@ impl Builder {
         self
     }
 
+    /// With these where nothing else was said: the name of the cluster and the directory of certificates.
+    pub(super) fn or_else(mut self, cluster: Option<String>, certs: Option<PathBuf>) -> Builder {
+        if self.cluster == ANY_CLUSTER {
+            self.cluster = cluster.unwrap_or(self.cluster);
+        }
+        if self.identity.is_none() {
+            self.certs = self.certs.or(certs);
+        }
+        self
+    }
+
     /// Connects. Must be called within a tokio runtime, which runs the client's tasks.
     pub async fn connect(self, seeds: impl IntoIterator<Item = impl Into<String>>) -> Result<Client, ConnectError> {
         let identity = match (self.identity, self.certs) {

@@ -14,8 +14,9 @@ use std::{
 };
 
 use futures_util::{
-    FutureExt,
+    FutureExt, StreamExt,
     future::{BoxFuture, ready},
+    stream::FuturesUnordered,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -35,6 +36,9 @@ use crate::{
 const MAP_POLL: Duration = Duration::from_secs(30);
 /// The pauses between fetches of the map that fail.
 const MAP_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// How many seeds are dialed at once.
+const SEEDS_AT_ONCE: usize = 4;
 
 /// A [`Transport`] that can be told where nodes are.
 pub trait Dialer: Transport {
@@ -200,13 +204,29 @@ impl Core {
         }
         let mut last = "no seed was given".to_owned();
         let first = rand::random_range(0..self.seeds.len().max(1));
-        for seed in self.seeds.iter().cycle().skip(first).take(self.seeds.len()) {
-            match timeout(SILENCE * 2, self.dialer.connect_seed(seed)).await {
-                Ok(Ok(node)) => return Ok(node),
-                Ok(Err(error)) => last = format!("{seed}: {error}"),
-                Err(_) => last = format!("{seed} stays silent"),
+        let mut seeds = self.seeds.iter().cycle().skip(first).take(self.seeds.len());
+        // Several at once, so that a dead one costs no time.
+        let mut dialed = FuturesUnordered::new();
+        loop {
+            while dialed.len() < SEEDS_AT_ONCE
+                && let Some(seed) = seeds.next()
+            {
+                dialed.push(self.dial(seed));
+            }
+            match dialed.next().await {
+                Some(Ok(node)) => return Ok(node),
+                Some(Err(why)) => last = why,
+                None => break,
             }
         }
         map.nodes.keys().next().copied().ok_or(Error::Unreachable { why: last })
+    }
+
+    async fn dial(&self, seed: &str) -> Result<NodeId, String> {
+        match timeout(SILENCE * 2, self.dialer.connect_seed(seed)).await {
+            Ok(Ok(node)) => Ok(node),
+            Ok(Err(error)) => Err(format!("{seed}: {error}")),
+            Err(_) => Err(format!("{seed} stays silent")),
+        }
     }
 }

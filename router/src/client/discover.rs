@@ -14,10 +14,13 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
-use super::{Client, ConnectError};
+use super::{Builder, Client, ConnectError};
+use crate::split_host_port;
 
 /// How long a gateway may take to say who its nodes are.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Where it says so.
+const CLUSTER: &str = "/api/v1/cluster";
 /// The most bytes of its answer that are read.
 const CLUSTER_BYTES: usize = 1 << 20;
 
@@ -26,15 +29,15 @@ const CLUSTER_BYTES: usize = 1 << 20;
 #[non_exhaustive]
 pub enum ServerError {
     /// The address is none.
-    #[error("{address:?} is neither http://HOST:PORT of a gateway nor HOST:PORT of a node: {why}")]
+    #[error("{why}")]
     Address {
         /// As given.
         address: String,
         /// What is wrong with it.
-        why: &'static str,
+        why: String,
     },
     /// The gateway does not answer, or not with a cluster.
-    #[error("cannot reach {address}: {why} (is it running? `wardlock dev` starts a cluster)")]
+    #[error("cannot reach {address}: {why}")]
     Gateway {
         /// As given.
         address: String,
@@ -51,24 +54,35 @@ pub enum ServerError {
     },
 }
 
-/// Where a cluster is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a cluster is, and what a gateway says beside that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Found {
     seeds: Vec<String>,
+    cluster: Option<String>,
     certs: Option<PathBuf>,
 }
 
 impl Client {
     /// A client of the cluster at `server`: `http://host:port` of a gateway or `host:port,…` of nodes. The
-    /// certificates are in `certs` or, without that, where the gateway or `WARDLOCK_CERTS` says.
+    /// certificates are in `certs` or, without that, where `WARDLOCK_CERTS` or the gateway says.
     pub async fn at(server: &str, certs: Option<&Path>) -> Result<Client, ServerError> {
-        let found = find(server).await?;
-        let mut builder = Client::builder();
-        if let Some(certs) = certs.map(Path::to_owned).or(found.certs) {
-            builder = builder.certs(certs);
+        let builder = Client::builder();
+        match certs {
+            Some(certs) => builder.certs(certs).connect_at(server).await,
+            None => builder.connect_at(server).await,
         }
-        let seeds = found.seeds.join(", ");
-        builder.connect(found.seeds).await.map_err(|source| ServerError::Nodes { seeds, source })
+    }
+}
+
+impl Builder {
+    /// Connects to the cluster at `server`: `http://host:port` of a gateway or `host:port,…` of nodes. The
+    /// name and the certificates that the builder was given stand; a gateway fills in what is missing.
+    /// Must be called within a tokio runtime, which runs the client's tasks.
+    pub async fn connect_at(self, server: &str) -> Result<Client, ServerError> {
+        let Found { seeds, cluster, certs } = find(server).await?;
+        let builder = self.or_else(cluster, certs);
+        let named = seeds.join(", ");
+        builder.connect(seeds).await.map_err(|source| ServerError::Nodes { seeds: named, source })
     }
 }
 
@@ -76,79 +90,82 @@ async fn find(server: &str) -> Result<Found, ServerError> {
     let wrong = |why| ServerError::Address { address: server.to_owned(), why };
     if let Some(rest) = server.strip_prefix("http://") {
         let gateway = rest.trim_end_matches('/');
-        check_address(gateway).map_err(wrong)?;
+        split_host_port(gateway).map_err(wrong)?;
         let failed = |why: String| ServerError::Gateway { address: server.to_owned(), why };
         let said = match tokio::time::timeout(PATIENCE, cluster_of(gateway)).await {
             Ok(said) => said.map_err(failed)?,
-            Err(_) => return Err(failed("no answer in time".to_owned())),
+            Err(_) => return Err(failed(format!("no answer within {} s", PATIENCE.as_secs()))),
         };
-        let seeds = seeds_in(&said);
-        if seeds.is_empty() {
-            return Err(failed("it names no nodes".to_owned()));
-        }
-        // The path is one of the gateway's machine.
-        let certs = said.get("certs").and_then(Value::as_str).filter(|_| is_loopback(gateway));
-        return Ok(Found { seeds, certs: certs.map(PathBuf::from) });
+        let found = Found::said(&said, is_loopback(gateway));
+        return if found.seeds.is_empty() { Err(failed("it names no nodes".to_owned())) } else { Ok(found) };
     }
     if server.contains("://") {
-        return Err(wrong("that scheme is not spoken here"));
+        return Err(wrong(format!("{server:?} is neither http://HOST:PORT nor HOST:PORT of a node's QUIC address")));
     }
     let seeds: Vec<String> = server.split(',').map(|seed| seed.trim().to_owned()).collect();
-    seeds.iter().try_for_each(|seed| check_address(seed)).map_err(wrong)?;
-    Ok(Found { seeds, certs: None })
+    seeds.iter().try_for_each(|seed| split_host_port(seed).map(|_| ())).map_err(wrong)?;
+    Ok(Found { seeds, ..Found::default() })
 }
 
-fn check_address(address: &str) -> Result<(), &'static str> {
-    match address.rsplit_once(':') {
-        Some(("", _)) => Err("the host is missing"),
-        Some((_, port)) => match port.parse::<u16>() {
-            Ok(0) | Err(_) => Err("the port is not a number from 1 to 65535"),
-            Ok(_) => Ok(()),
-        },
-        None => Err("the port is missing"),
+impl Found {
+    /// What a `/cluster` document says. A path is one of the gateway's machine: `here` is whether that is this
+    /// one.
+    fn said(document: &Value, here: bool) -> Found {
+        let text = |field| document.get(field).and_then(Value::as_str);
+        let nodes = document.get("nodes").and_then(Value::as_array).into_iter().flatten();
+        let seeds = nodes.filter_map(|node| node.get("quic")?.as_str()).filter(|at| split_host_port(at).is_ok());
+        Found {
+            seeds: seeds.map(str::to_owned).collect(),
+            cluster: text("cluster").map(str::to_owned),
+            certs: text("certs").filter(|_| here).map(PathBuf::from),
+        }
     }
 }
 
 fn is_loopback(gateway: &str) -> bool {
-    let host = gateway.rsplit_once(':').map_or(gateway, |(host, _)| host);
+    let Ok((host, _)) = split_host_port(gateway) else { return false };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The gateway's `/cluster` document.
 async fn cluster_of(gateway: &str) -> Result<Value, String> {
-    let text = |error: &dyn std::error::Error| error.to_string();
-    let stream = tokio::net::TcpStream::connect(gateway).await.map_err(|e| text(&e))?;
+    let text = |error: &hyper::Error| match error.is_parse() {
+        true => "it does not speak plain HTTP; name the nodes' QUIC addresses instead".to_owned(),
+        false => error.to_string(),
+    };
+    let stream = tokio::net::TcpStream::connect(gateway).await;
+    let stream = stream.map_err(|e| format!("{e} (is it running? `wardlock dev` starts a cluster)"))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| text(&e))?;
-    let request = http::Request::get("/api/v1/cluster")
+    let request = http::Request::get(CLUSTER)
         .header(http::header::HOST, gateway)
         .body(Empty::<bytes::Bytes>::new())
-        .map_err(|e| text(&e))?;
+        .map_err(|e| e.to_string())?;
     let ask = async {
         let response = sender.send_request(request).await.map_err(|e| text(&e))?;
         let status = response.status();
         if !status.is_success() {
-            return Err(format!("it answers {status}"));
+            return Err(format!("it answers {status} to {CLUSTER}"));
         }
         Limited::new(response.into_body(), CLUSTER_BYTES).collect().await.map_err(|e| e.to_string())
     };
-    // The connection is driven beside the exchange and ends with it.
+    // The connection is driven beside the exchange and ends with it, or just before.
+    tokio::pin!(ask);
     let body = tokio::select! {
-        body = ask => body?,
-        ended = connection => return Err(ended.err().map_or("it hung up".to_owned(), |e| text(&e))),
+        body = &mut ask => body?,
+        ended = connection => match ended {
+            Ok(()) => ask.await?,
+            Err(error) => return Err(text(&error)),
+        },
     };
     serde_json::from_slice(&body.to_bytes()).map_err(|e| format!("its answer is not JSON: {e}"))
 }
 
-/// The nodes' QUIC addresses in a `/cluster` document.
-fn seeds_in(said: &Value) -> Vec<String> {
-    let nodes = said.get("nodes").and_then(Value::as_array).into_iter().flatten();
-    nodes.filter_map(|node| node.get("quic")?.as_str()).map(str::to_owned).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[tokio::test]
@@ -158,12 +175,26 @@ mod tests {
             assert!(matches!(error, ServerError::Address { .. }), "{wrong}: {error}");
         }
         let found = find("a:1, b:2").await.expect("two seeds");
-        assert_eq!(found, Found { seeds: vec!["a:1".to_owned(), "b:2".to_owned()], certs: None });
+        assert_eq!(found, Found { seeds: vec!["a:1".to_owned(), "b:2".to_owned()], ..Found::default() });
     }
 
     #[test]
     fn only_loopback_may_say_where_certificates_are() {
-        assert!(is_loopback("127.0.0.1:7400") && is_loopback("[::1]:7400") && is_loopback("localhost:7400"));
-        assert!(!is_loopback("10.0.0.1:7400") && !is_loopback("example.org:80"));
+        for here in ["127.0.0.1:7400", "127.9.9.9:1", "[::1]:7400", "localhost:7400"] {
+            assert!(is_loopback(here), "{here}");
+        }
+        for elsewhere in ["10.0.0.1:7400", "localhost.example.net:7400", "0.0.0.0:7400"] {
+            assert!(!is_loopback(elsewhere), "{elsewhere}");
+        }
+        let said = json!({"cluster": "dev", "certs": "/d/certs", "nodes": [{"id": 1, "quic": "127.0.0.1:7401"}]});
+        assert_eq!(Found::said(&said, true).certs, Some(PathBuf::from("/d/certs")));
+        assert_eq!(Found::said(&said, false).certs, None);
+    }
+
+    #[test]
+    fn a_gateways_answer_is_not_trusted_to_make_sense() {
+        let said = json!({"cluster": 7, "nodes": [{"quic": "127.0.0.1:7401"}, {"quic": "nonsense"}, {"id": 3}, 4]});
+        assert_eq!(Found::said(&said, true), Found { seeds: vec!["127.0.0.1:7401".to_owned()], ..Found::default() });
+        assert_eq!(Found::said(&json!({"nodes": 3}), true), Found::default());
     }
 }

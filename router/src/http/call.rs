@@ -82,11 +82,16 @@ impl<'a> Call<'a> {
     }
 }
 
-/// A media type of ours, where one is given.
+/// What a body may call itself: JSON, nothing, or a form, which is what `curl -d` calls everything. A body
+/// is read as JSON all the same. That a form may be sent by any site's page opens no door: browsers say
+/// where a request comes from, and other sites are refused by that.
 pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     let Some(given) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
     let essence = given.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
+    let essence = essence.to_ascii_lowercase();
+    let suffixed = essence.strip_prefix("application/").and_then(|subtype| subtype.strip_suffix("+json"));
+    let json = essence == "application/json" || suffixed.is_some_and(|word| !word.is_empty());
+    if json || essence == "application/x-www-form-urlencoded" {
         return Ok(());
     }
     let status = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;

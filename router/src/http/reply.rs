@@ -83,7 +83,11 @@ impl From<Problem> for Reply {
 }
 
 impl From<Reply> for Response {
-    fn from(reply: Reply) -> Response {
+    fn from(mut reply: Reply) -> Response {
+        if reply.content != Content::Metrics {
+            // For whoever reads it at a terminal.
+            reply.body.push(b'\n');
+        }
         let mut response = Response::new(Body::from(Bytes::from(reply.body)));
         *response.status_mut() = reply.status;
         let headers = response.headers_mut();

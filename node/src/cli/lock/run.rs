@@ -47,7 +47,7 @@ pub struct Run {
 
     /// How long the lock outlives a holder that died, and how long an outage the command survives. Longer
     /// survives more and keeps others waiting longer.
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = args::ttl)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = args::ttl, allow_negative_numbers = true)]
     ttl: Duration,
 
     /// Why, shown to whoever waits.
@@ -66,7 +66,8 @@ pub async fn run(args: Run, server: &Server) -> Result<ExitCode, Failure> {
         let client = server.connect().await?;
         let session = remote::open_kept(&client, args.ttl, args.reason.as_deref()).await?;
         let lock = args.how.on(session.lock(args.name.as_str())).wait(args.wait.length());
-        let guard = match lock.acquire().await {
+        let key = Key::lock(args.name.clone());
+        let guard = match remote::queueing(&client, &key, lock.acquire()).await {
             Ok(guard) => guard,
             Err(error) => {
                 // Its TTL ends the session where this fails.

@@ -1,0 +1,43 @@
+//! The API's documents for answers that go another way than HTTP, such as the command line's `-o json`: one
+//! vocabulary for both.
+
+use serde::Serialize;
+use serde_json::Value;
+use wardlock_machine::{Grant, Millis, Object, Revision, SessionView, WallMs};
+
+use super::render::{Granted, HolderView, LeaderView, LockView, Seconds, SessionDoc};
+
+/// What an acquire or a renew answers.
+pub fn granted(grant: &Grant) -> Value {
+    document(&Granted::from(grant))
+}
+
+/// One holder of a lock.
+pub fn holder(grant: &Grant) -> Value {
+    document(&HolderView::from(grant))
+}
+
+/// A lock, with all holders and its queue.
+pub fn lock(object: &Object) -> Value {
+    document(&LockView::from(object))
+}
+
+/// An election, with its candidates. All `null` where nobody leads.
+pub fn leader(object: Option<&Object>) -> Value {
+    document(&LeaderView::new(object, object.map_or(Revision::default(), |object| object.revision)))
+}
+
+/// A length of time, in seconds.
+pub fn seconds(length: Millis) -> Value {
+    document(&Seconds(length))
+}
+
+/// A session, with when its home's leader last heard of it.
+pub fn session(view: &SessionView, heard: Option<WallMs>) -> Value {
+    document(&SessionDoc::new(view, heard))
+}
+
+fn document(of: &impl Serialize) -> Value {
+    // Texts, numbers and lists of them: there is nothing in these that JSON cannot say.
+    serde_json::to_value(of).unwrap_or_default()
+}
