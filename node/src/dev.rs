@@ -29,7 +29,7 @@ use wardlock_router::{Client, tls::Identity};
 
 use self::{
     greeting::greeting,
-    plan::{Plan, PlannedNode},
+    plan::{CLUSTER, Plan, PlannedNode},
     processes::Processes,
     threads::Threads,
 };
@@ -48,8 +48,6 @@ use crate::{
 const READY: Duration = Duration::from_secs(60);
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(100);
-/// The cluster's name.
-const CLUSTER: &str = "dev";
 
 /// A cluster on this machine, to try things with.
 ///

@@ -4,11 +4,15 @@
 //! Each worker has names of its own, so its record is exact: the last answered acquire or release of a
 //! name says what must be there. An operation whose answer was lost is repeated with the same request id
 //! until it is answered; only then does the worker go on.
+//!
+//! Beside them contenders take turns on a few names by the library's own guards, and count how many are
+//! inside at once.
 
 mod support;
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -24,6 +28,11 @@ use wardlock_router::Client;
 const WORKERS: usize = 12;
 const NAMES: usize = 8;
 const ROUNDS: u64 = 20;
+/// How many answers there must be before the next blow.
+const PROGRESS: u64 = 100;
+/// Who take turns, and on how many names.
+const CONTENDERS: usize = 6;
+const SHARED: usize = 2;
 /// Longer than any outage here: no lease may end while the record says that it is held.
 const TTL: Millis = Millis(600_000);
 
@@ -38,19 +47,27 @@ type Record = Arc<Mutex<BTreeMap<Key, Told>>>;
 
 #[test]
 fn acknowledged_grants_and_releases_survive_kills() {
-    let mut dev = support::Dev::start(&["--processes", "--shards", "8"]);
+    let dir = tempfile::tempdir().unwrap();
+    let mut dev = support::Dev::start(dir.path(), &["--processes", "--shards", "8"]);
     assert_eq!(dev.nodes.len(), 3, "three processes were announced: {:?}", dev.said);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let record = Record::default();
     let (pause, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (answered, idle) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let client = runtime.block_on(connect(&dev));
+    let client = runtime.block_on(connect(&dev, dir.path()));
     let workers: Vec<_> = (0..WORKERS)
         .map(|worker| {
             let (client, record) = (client.clone(), Arc::clone(&record));
             let (pause, stop) = (Arc::clone(&pause), Arc::clone(&stop));
             let (answered, idle) = (Arc::clone(&answered), Arc::clone(&idle));
             runtime.spawn(async move { work(worker, client, record, &pause, &stop, &answered, &idle).await })
+        })
+        .collect();
+    let shared: Arc<[Turnstile; SHARED]> = Arc::default();
+    let contenders: Vec<_> = (0..CONTENDERS)
+        .map(|contender| {
+            let (client, shared, stop) = (client.clone(), Arc::clone(&shared), Arc::clone(&stop));
+            runtime.spawn(async move { contend(contender, client, &shared, &stop).await })
         })
         .collect();
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
@@ -62,6 +79,7 @@ fn acknowledged_grants_and_releases_survive_kills() {
             3 => vec![1, 2, 3],
             _ => vec![1 + ((seed >> 20) % 3) as u32],
         };
+        let healthy = answered.load(Ordering::Relaxed) - before;
         for victim in &victims {
             dev.kill(*victim);
         }
@@ -69,38 +87,84 @@ fn acknowledged_grants_and_releases_survive_kills() {
         for victim in &victims {
             dev.restart(*victim);
         }
+        let (restarted, between) = (Instant::now(), answered.load(Ordering::Relaxed) - before - healthy);
         // Work goes on before the next blow.
         let until = Instant::now() + Duration::from_secs(30);
-        while answered.load(Ordering::Relaxed) < before + 200 {
+        while answered.load(Ordering::Relaxed) < before + PROGRESS {
             assert!(Instant::now() < until, "round {round}: no progress after {victims:?} were killed and restarted");
             std::thread::sleep(Duration::from_millis(20));
         }
+        println!(
+            "round {round}: {healthy} answers, {victims:?} killed, {between} answers, restarted, {PROGRESS} in all after {:?}",
+            restarted.elapsed()
+        );
         if round % 4 == 3 {
             pause.store(true, Ordering::SeqCst);
-            while idle.load(Ordering::SeqCst) < WORKERS as u64 {
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            support::wait_until("the workers pause", Duration::from_secs(60), || {
+                idle.load(Ordering::SeqCst) == WORKERS as u64
+            });
             runtime.block_on(compare(&client, &record));
             pause.store(false, Ordering::SeqCst);
+            support::wait_until("the workers go on", Duration::from_secs(60), || idle.load(Ordering::SeqCst) == 0);
         }
     }
     stop.store(true, Ordering::SeqCst);
     runtime.block_on(async {
-        for worker in workers {
-            worker.await.unwrap();
+        for task in workers.into_iter().chain(contenders) {
+            task.await.unwrap();
         }
         compare(&client, &record).await;
     });
     let total = answered.load(Ordering::Relaxed);
-    println!("{total} answers over {ROUNDS} rounds of kills, all accounted for");
-    assert!(total > 2_000, "only {total} operations: too few to prove anything");
+    let turns: Vec<u64> = shared.iter().map(|name| name.turns.load(Ordering::Relaxed)).collect();
+    println!("{total} answers over {ROUNDS} rounds of kills, all accounted for; turns on shared names: {turns:?}");
+    assert!(total > ROUNDS * PROGRESS, "only {total} operations: too few to prove anything");
+    assert!(turns.iter().all(|turns| *turns > 100), "too few turns to prove anything: {turns:?}");
     drop(client);
     assert!(dev.stop().success());
 }
 
-async fn connect(dev: &support::Dev) -> Client {
-    let seeds: Vec<String> = (1..=3).map(|n| format!("127.0.0.1:{}", dev.port + n)).collect();
-    Client::builder().certs(dev.certs()).connect(seeds).await.unwrap()
+async fn connect(dev: &support::Dev, dir: &Path) -> Client {
+    Client::builder().cluster("dev").certs(dir.join("certs")).connect(dev.seeds()).await.unwrap()
+}
+
+/// A name that several clients want, as seen by those who got it.
+#[derive(Default)]
+struct Turnstile {
+    inside: AtomicU64,
+    turns: AtomicU64,
+    last_token: AtomicU64,
+}
+
+/// Takes turns by guards, which the library gives back and gives up by itself where an answer is lost.
+async fn contend(contender: usize, client: Client, shared: &[Turnstile; SHARED], stop: &AtomicBool) {
+    let session = loop {
+        match client.session(format!("contender-{contender}")).ttl(Duration::from_millis(TTL.0)).open().await {
+            Ok(session) => break session,
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    };
+    for turn in contender.. {
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let at = turn % SHARED;
+        let name = format!("shared/{at}");
+        let Ok(guard) = session.lock(&name).wait(Duration::from_secs(5)).acquire().await else {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        let before = shared[at].inside.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(before, 0, "{name} has two holders, one of them by {}", guard.fencing_token());
+        let last = shared[at].last_token.swap(guard.fencing_token().0, Ordering::SeqCst);
+        assert!(last < guard.fencing_token().0, "{name}: {} was granted after {last}", guard.fencing_token());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert!(guard.is_held(), "{name}: nothing ended {}", guard.fencing_token());
+        shared[at].turns.fetch_add(1, Ordering::Relaxed);
+        shared[at].inside.fetch_sub(1, Ordering::SeqCst);
+        // Where this fails, the session's end ends it, or the next turn finds it already held.
+        let _ = guard.release().await;
+    }
 }
 
 /// Repeats with the same request id until there is an answer.

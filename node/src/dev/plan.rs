@@ -10,7 +10,11 @@ use wardlock_placement::NodeId;
 use crate::{
     cli::failure::{Failure, chain},
     config::{self, Fields, Peers},
+    disk::identity::DataDir,
 };
+
+/// The cluster's name.
+pub const CLUSTER: &str = "dev";
 
 /// The layout of the cluster.
 #[derive(Clone, Debug)]
@@ -42,9 +46,9 @@ impl Plan {
             id,
             quic: *quic,
             fields: Fields {
-                cluster: Some("dev".to_owned()),
+                cluster: Some(CLUSTER.to_owned()),
                 node: Some(id.0),
-                data_dir: Some(dir.join(format!("node-{id}"))),
+                data_dir: Some(data(dir, id)),
                 listen_quic: Some(*quic),
                 peers: Some(peers.clone()),
                 shards: Some(shards),
@@ -70,10 +74,10 @@ impl Plan {
     }
 
     /// Writes each node's configuration, after a look at what an earlier start left: a cluster keeps the
-    /// number of nodes and shards that it was founded with.
+    /// number of nodes and shards that it was founded with, and the files of one that runs are its own.
     ///
     /// # Errors
-    /// Where the directory is another cluster's or cannot be written.
+    /// Where the directory is another cluster's, in use, or cannot be written.
     pub fn write(&self) -> Result<(), Failure> {
         if let Some(node) = self.nodes.first() {
             let file = self.file(node.id);
@@ -84,6 +88,10 @@ impl Plan {
                 })?;
             }
         }
+        let claim = |node: &PlannedNode| DataDir::claim(&data(&self.dir, node.id), CLUSTER, node.id);
+        // All are held together while the files change, and freed together for the nodes to take.
+        let _held: Vec<DataDir> =
+            self.nodes.iter().map(claim).collect::<Result<_, _>>().map_err(|e| Failure::error(chain(&e)))?;
         for node in &self.nodes {
             let file = self.file(node.id);
             std::fs::write(&file, node.fields.to_toml())
@@ -91,6 +99,11 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// Where a node keeps its data.
+fn data(dir: &Path, node: NodeId) -> PathBuf {
+    dir.join(format!("node-{node}"))
 }
 
 fn founded_alike(before: &Fields, now: &Fields) -> Result<(), String> {

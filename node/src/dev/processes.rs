@@ -141,7 +141,7 @@ mod tests {
     #[tokio::test]
     async fn draining_is_the_end_of_stdin_and_what_does_not_end_is_killed() {
         for (script, last, how) in
-            [("cat >/dev/null; exit 7", Order::Drain, "exit status: 7"), ("sleep 1000", Order::Kill, "signal: 9")]
+            [("cat >/dev/null; exit 7", Order::Drain, "exit status: 7"), ("exec sleep 1000", Order::Kill, "signal: 9")]
         {
             let (order, orders) = watch::channel(Order::Run);
             let attended = tokio::spawn(attend(reader(script), orders));
