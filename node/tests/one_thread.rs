@@ -347,6 +347,7 @@ fn a_leader_that_loses_its_majority_for_a_moment_goes_on() {
             assert!(took < Duration::from_secs(10), "cut for {cut} ms: the last lock passed on after {took:?}");
         });
     }
+}
 
 /// Of four nodes the fourth hears nobody's reports; it hands its leaderships over all the same.
 #[test]

@@ -65,7 +65,7 @@ impl Replicated {
         match command {
             Command::OpenSession { .. } => Outcome::Opened { created: WallMs(0) },
             Command::Acquire(acquire) => Outcome::Granted(Grant {
-                lock_id: LockId { session: acquire.session, token: Token(1) },
+                lock_id: LockId::new(acquire.session, Token(1), &acquire.key),
                 holder: "worker".into(),
                 mode: acquire.mode,
                 lease: acquire.lease,

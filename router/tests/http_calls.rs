@@ -30,7 +30,7 @@ async fn acquire_to_the_letter() {
     assert_eq!(
         answer,
         json!({
-            "success": true, "lockId": format!("{SID}-1042"), "expiresAt": "2025-12-15T10:00:30.000Z",
+            "success": true, "lockId": format!("{SID}-1042-00000007"), "expiresAt": "2025-12-15T10:00:30.000Z",
             "fencingToken": 1042, "queuePosition": 0, "waitedMs": 12, "sessionTtl": 10, "revision": 5,
         })
     );
@@ -128,7 +128,7 @@ async fn a_refused_acquire_says_who_holds_it() {
     assert_eq!((&problem["holder"], &problem["waiters"]), (&json!("worker-7"), &json!(2)));
     assert_eq!(problem["holders"][0]["fencingToken"], 9);
     let (_, problem) = send(&gateway, "POST", "/api/v1/locks/a/acquire", body(json!({"sessionId": SID}))).await;
-    assert_eq!(problem["lockId"], format!("{SID}-3"));
+    assert_eq!(problem["lockId"], format!("{SID}-3-00000007"));
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ async fn looking_at_locks() {
     assert_eq!(status, 200);
     for (field, value) in [
         ("lockName", json!("a/b")),
-        ("lockId", json!(format!("{SID}-7"))),
+        ("lockId", json!(format!("{SID}-7-00000007"))),
         ("holder", json!("worker-7")),
         ("acquiredAt", json!("2025-12-15T10:00:00.000Z")),
         ("expiresAt", json!("2025-12-15T10:00:30.000Z")),

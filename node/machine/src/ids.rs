@@ -130,21 +130,49 @@ impl FromStr for SessionId {
     }
 }
 
-/// Names one grant. It carries its session, so that a retried release finds its answer, and its
-/// token, which no other grant of the shard has.
+/// What a lock id says of its lock: a 32-bit FNV-1a hash of the key. Tokens count for each shard, so one
+/// session may hold grants of the same token in two shards; by this their ids differ, and an id sent with
+/// another lock's name is seen to be foreign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeyTag(pub u32);
+
+impl KeyTag {
+    /// Of a key.
+    pub fn of(key: &Key) -> KeyTag {
+        let kind = match key.kind {
+            Kind::Lock => 0,
+            Kind::Election => 1,
+        };
+        let bytes = [kind].into_iter().chain(key.name.as_str().bytes());
+        KeyTag(bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)))
+    }
+}
+
+/// Names one grant. It carries its session, so that a retried release finds its answer, its token, which
+/// no other grant of the shard has, and what tells its lock from those of other shards.
 ///
-/// The text form is `SESSION-TOKEN`, for example `0000…9f3c-1042`.
+/// The text form is `SESSION-TOKEN-TAG`, for example `0000…9f3c-1042-05f6a3c1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LockId {
     /// Whose grant it is.
     pub session: SessionId,
     /// Its fencing token.
     pub token: Token,
+    /// Of which lock.
+    pub tag: KeyTag,
+}
+
+impl LockId {
+    /// The id of `session`'s grant of `key` with this token.
+    pub fn new(session: SessionId, token: Token, key: &Key) -> LockId {
+        LockId { session, token, tag: KeyTag::of(key) }
+    }
 }
 
 impl fmt::Display for LockId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.session, self.token)
+        write!(f, "{}-{}-{:08x}", self.session, self.token, self.tag.0)
     }
 }
 
@@ -152,14 +180,20 @@ impl FromStr for LockId {
     type Err = ParseIdError;
 
     fn from_str(text: &str) -> Result<LockId, ParseIdError> {
-        const WRONG: ParseIdError = ParseIdError("a lock id is SESSION-TOKEN, as acquire answered it");
-        let (session, token) = text.split_once('-').ok_or(WRONG)?;
+        const WRONG: ParseIdError = ParseIdError("a lock id is SESSION-TOKEN-TAG, as acquire answered it");
+        let (session, rest) = text.split_once('-').ok_or(WRONG)?;
+        let (token, tag) = rest.split_once('-').ok_or(WRONG)?;
         let plain =
             !token.is_empty() && token.bytes().all(|b| b.is_ascii_digit()) && (token == "0" || !token.starts_with('0'));
-        if !plain {
+        let hex = tag.len() == 8 && tag.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !plain || !hex {
             return Err(WRONG);
         }
-        Ok(LockId { session: session.parse().map_err(|_| WRONG)?, token: Token(token.parse().map_err(|_| WRONG)?) })
+        Ok(LockId {
+            session: session.parse().map_err(|_| WRONG)?,
+            token: Token(token.parse().map_err(|_| WRONG)?),
+            tag: KeyTag(u32::from_str_radix(tag, 16).map_err(|_| WRONG)?),
+        })
     }
 }
 

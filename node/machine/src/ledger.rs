@@ -113,6 +113,7 @@ impl Ledger {
         let token = self.counters.token;
         self.touch(key, lock, cx);
         let held = Held {
+            tag: KeyTag::of(key),
             token,
             ask,
             waited: waited.unwrap_or_default(),

@@ -54,6 +54,7 @@ impl Ask {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Held {
     pub(crate) token: Token,
+    pub(crate) tag: KeyTag,
     pub(crate) ask: Ask,
     pub(crate) waited: Millis,
     /// It came out of the queue and was not renewed: its client may not know of it.
@@ -73,7 +74,7 @@ impl Held {
     }
 
     pub(crate) fn lock_id(&self) -> LockId {
-        LockId { session: self.ask.session, token: self.token }
+        LockId { session: self.ask.session, token: self.token, tag: self.tag }
     }
 
     /// As it is answered.

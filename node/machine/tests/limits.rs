@@ -132,7 +132,7 @@ fn a_session_holds_and_waits_for_so_many_and_no_more() {
     let release = Command::Release {
         request: RequestId::Native { seq: most + 1, low: 0 },
         key: lock(7),
-        lock_id: LockId { session: S1, token: Token(8) },
+        lock_id: LockId::new(S1, Token(8), &lock(7)),
     };
     assert_eq!(shard.one(release), Outcome::Released);
     // The refusal was not kept: the same request may be tried again.
@@ -172,7 +172,7 @@ fn released_lock_ids_are_remembered_and_then_expired() {
     let release = |seq, token| Command::Release {
         request: RequestId::Native { seq, low: 1_000 },
         key: lock(0),
-        lock_id: LockId { session: S1, token: Token(token) },
+        lock_id: LockId::new(S1, Token(token), &lock(0)),
     };
     let most = limits::RELEASED_PER_SESSION as u64;
     for n in 1..=most + 1 {
@@ -248,4 +248,18 @@ fn a_snapshot_keeps_its_form() {
     longer.push(0);
     assert_eq!(Machine::restore(&longer), Err(RestoreError::Trailing(1)));
     assert!(Machine::restore(&[]).is_err());
+}
+
+/// Tokens count for each shard: the same session may hold the same token in two. A lock id that came from
+/// the other shard must not end this one's grant.
+#[test]
+fn a_lock_id_of_another_lock_is_foreign_even_where_session_and_token_agree() {
+    let mut shard = Shard::new();
+    shard.join(S1);
+    let outcome = shard.one(Command::Acquire(acquire(S1, 1, lock(1))));
+    let Outcome::Granted(grant) = outcome else { panic!("{outcome:?}") };
+    let elsewhere = LockId::new(S1, grant.lock_id.token, &lock(2));
+    let release = |seq, lock_id| Command::Release { request: RequestId::Native { seq, low: 0 }, key: lock(1), lock_id };
+    assert_eq!(shard.one(release(2, elsewhere)), Outcome::Foreign);
+    assert_eq!(shard.one(release(3, grant.lock_id)), Outcome::Released);
 }

@@ -96,7 +96,7 @@ fn commands(machine: &Machine, op: &Op) -> Vec<Command> {
         // Mostly a live grant, sometimes any number.
         match held.iter().find(|grant| grant.lock_id.session == session(of)) {
             Some(grant) if pick > 40 => grant.lock_id,
-            _ => LockId { session: session(of), token: Token(u64::from(pick % 40)) },
+            _ => LockId::new(session(of), Token(u64::from(pick % 40)), &key(on)),
         }
     };
     match op.clone() {

@@ -193,7 +193,7 @@ impl Runner {
     fn command(&mut self, line: &Line<'_>) -> Command {
         let request = self.request(line);
         let nonce = || Nonce(line.number("nonce").expect("nonce="));
-        let lock_id = || LockId { session: line.session(), token: Token(line.number("token").expect("token=")) };
+        let lock_id = || LockId::new(line.session(), Token(line.number("token").expect("token=")), &line.key(2));
         let reason = || match line.words.last() {
             Some(&"closed") => EndReason::SessionClosed,
             _ => EndReason::SessionExpired,

@@ -97,7 +97,7 @@ struct Leader {
 `wardlock elect campaign` resigns by itself when it is told to end. This is for one that was won elsewhere.
 
 Example:
-  wardlock elect resign scheduler 0000b2…-1042")]
+  wardlock elect resign scheduler 0001b2…-1042-05f6a3c1")]
 struct Resign {
     /// The election.
     #[arg(value_parser = args::name)]

@@ -86,7 +86,7 @@ struct Acquiring {
 Exit status: 0 released, 76 where it was no longer held: others may have held it since.
 
 Example:
-  wardlock lock release deploy/web 0000b2…-1042")]
+  wardlock lock release deploy/web 0001b2…-1042-05f6a3c1")]
 struct Given {
     /// The lock.
     #[arg(value_parser = args::name)]
@@ -103,7 +103,7 @@ struct Given {
 Exit status: 0 extended, 76 where it was no longer held.
 
 Example:
-  wardlock lock renew deploy/web 0000b2…-1042 --timeout 60")]
+  wardlock lock renew deploy/web 0001b2…-1042-05f6a3c1 --timeout 60")]
 struct Renewing {
     #[command(flatten)]
     grant: Given,

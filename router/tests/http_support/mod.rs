@@ -204,7 +204,7 @@ pub(crate) fn name(text: &str) -> Name {
 }
 
 pub(crate) fn lock_id(token: u64) -> LockId {
-    LockId { session: SESSION, token: Token(token) }
+    LockId { session: SESSION, token: Token(token), tag: KeyTag(7) }
 }
 
 pub(crate) fn grant(token: u64) -> Grant {

@@ -25,6 +25,9 @@ enum Claim {
 
 impl Machine {
     fn claim(&self, key: &Key, lock_id: LockId) -> Claim {
+        if lock_id.tag != KeyTag::of(key) {
+            return Claim::Foreign;
+        }
         if let Some(of) = self.ledger.grants.get(&lock_id.token) {
             let seat = self.ledger.seats.get(&lock_id.session);
             let own = seat.is_some_and(|seat| seat.held.get(key) == Some(&lock_id.token));

@@ -169,7 +169,7 @@ pub(super) fn key(name: &str) -> Key {
 /// The grant that answers `acquire`.
 pub(super) fn grant(acquire: &Acquire, token: u64, waited: Millis) -> Grant {
     Grant {
-        lock_id: LockId { session: acquire.session, token: Token(token) },
+        lock_id: LockId::new(acquire.session, Token(token), &acquire.key),
         holder: "worker".into(),
         mode: acquire.mode,
         lease: acquire.lease,
