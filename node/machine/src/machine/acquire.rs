@@ -35,11 +35,11 @@ impl Machine {
         if let Some(position) = waits.and_then(|place| self.position(&acquire.key, place, request)) {
             return Outcome::Queued { position };
         }
+        if let Some(token) = held {
+            return self.already_held(token, recall, &acquire);
+        }
         if recall == Recall::TooOld {
             return Outcome::TooOld;
-        }
-        if let Some(token) = held {
-            return self.already_held(token, session, request, &acquire.key);
         }
         match waits {
             Some(place) => self.replace_waiter(place, acquire, cx),
@@ -55,15 +55,18 @@ impl Machine {
     }
 
     /// There is no re-entrance: the session is told which grant it has.
-    fn already_held(&mut self, token: Token, session: SessionId, request: RequestId, key: &Key) -> Outcome {
-        let held = self.locks.get(key).and_then(|lock| lock.holder(token));
+    fn already_held(&mut self, token: Token, recall: Recall, acquire: &Acquire) -> Outcome {
+        let held = self.locks.get(&acquire.key).and_then(|lock| lock.holder(token));
         let held = held.expect("invariant 6: an indexed grant is held");
         let grant = self.ledger.show(held);
-        // Its own answer was forgotten, the grant was not.
-        if held.ask.request.is_same(&request) {
+        // Its own answer was forgotten, however many came since; the grant was not.
+        if held.ask.request.is_same(&acquire.request) {
             return Outcome::Granted(grant);
         }
-        self.ledger.record(session, request, Stored::AlreadyHeld(token));
+        if recall == Recall::TooOld {
+            return Outcome::TooOld;
+        }
+        self.ledger.record(acquire.session, acquire.request, Stored::AlreadyHeld(token));
         Outcome::AlreadyHeld(grant)
     }
 
