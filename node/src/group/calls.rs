@@ -79,7 +79,7 @@ pub(super) async fn round(group: &Group) -> Result<(), Refusal> {
 /// Tells whoever waits for these outcomes.
 pub(super) fn refuse(slots: Vec<Slot>, refusal: &Refusal) {
     for slot in slots {
-        if let Slot::Reply(reply) | Slot::Cleared(_, reply) = slot {
+        if let Slot::Reply(reply) | Slot::Cleared(_, _, reply) = slot {
             reply.send(Err(refusal.clone()));
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! Bounded by windows: so many homes are asked at once, and each shard is told of so many ends at once. The
 //! windows are one for each shard, so that one without a leader keeps no other from hearing. An errand that
-//! fails keeps its place and is run again after a pause.
+//! fails is run again after a pause.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -62,7 +62,16 @@ impl Errands {
         self.fill();
     }
 
-    /// A home has answered.
+    /// An errand that failed is to be run again. A tell has kept its place; an attempt to attach queues
+    /// anew, so that a home without a leader does not keep the others from being asked.
+    pub fn again(&mut self, errand: Errand) {
+        match errand {
+            Errand::Attach(session, nonce) => self.ask(session, nonce),
+            tell => self.ready.push(tell),
+        }
+    }
+
+    /// A home has answered, or could not be asked.
     pub fn asked(&mut self) {
         self.asking -= 1;
         self.fill();
@@ -129,6 +138,20 @@ mod tests {
             }
         }
         assert_eq!(heard, 100);
+    }
+
+    #[test]
+    fn a_home_that_cannot_be_asked_makes_room_for_the_others() {
+        let mut errands = Errands::default();
+        for n in 0..2 * ATTACHES as u64 {
+            errands.ask(SessionId(n.into()), Nonce(n));
+        }
+        let first = errands.take();
+        assert_eq!(first.len(), ATTACHES);
+        first.iter().for_each(|_| errands.asked());
+        assert_eq!(errands.take().len(), ATTACHES, "the others have their turn during the pause");
+        first.into_iter().for_each(|errand| errands.again(errand));
+        assert!(errands.take().is_empty(), "behind those that are being asked");
     }
 
     #[test]

@@ -23,6 +23,7 @@ use wardlock_router::link::Replier;
 use wardlock_wire::{KeptAlive, Op, Refusal, Response};
 
 use super::{
+    Ask,
     errands::{Done, Errand, Errands},
     observers::Observers,
     sessions::{Deadlines, Heard},
@@ -35,8 +36,12 @@ use crate::metrics::ShardMetrics;
 const CLOCK_PERIOD: Duration = Duration::from_secs(2);
 /// The most acquires of one session that wait for its home's word.
 const PARKED_PER_SESSION: usize = 1_024;
-/// The most requests that wait in this leader's memory: to be proposed, to be read, or for a home's word.
+/// The most requests that wait in this leader's memory to be proposed or read.
 const BACKLOG: usize = 16_384;
+/// The most acquires that wait for homes' words.
+const PARKED: usize = 16_384;
+/// How often acquires that nobody waits for any more are swept out.
+const SWEEP: Duration = Duration::from_millis(500);
 /// The most bytes of commands in one entry, roughly: well under the frame's bound.
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -51,7 +56,7 @@ pub enum Slot {
     /// The session whose attempt to attach goes on record.
     Pend(SessionId),
     /// A keep-alive that waited for its session's record to be cleared.
-    Cleared(SessionId, Replier),
+    Cleared(SessionId, u64, Replier),
     /// The leader's own tick.
     Tick,
     /// The shard's range.
@@ -68,6 +73,17 @@ pub enum Read {
     Observe(wardlock_machine::Key, wardlock_machine::Revision, Duration, Replier),
 }
 
+impl Read {
+    /// Who is answered.
+    pub fn into_reply(self) -> Replier {
+        let (Read::Query(_, reply) | Read::KeepAlive(_, reply) | Read::Observe(_, _, _, reply)) = self;
+        reply
+    }
+}
+
+/// An acquire that waits for its session's home, until when, and who is answered.
+type Parked = (Acquire, Replier, Duration);
+
 /// A leader in one term.
 pub struct Leader {
     /// Its term.
@@ -80,11 +96,12 @@ pub struct Leader {
     sessions: Deadlines,
     waiters: Waiters,
     observers: Observers,
-    attaching: HashMap<SessionId, Vec<(Acquire, Replier)>>,
+    attaching: HashMap<SessionId, Vec<Parked>>,
     /// How many acquires `attaching` holds.
     parked: usize,
     tick_under_way: bool,
     logged: Duration,
+    swept: Duration,
     metrics: ShardMetrics,
 }
 
@@ -105,6 +122,7 @@ impl Leader {
             parked: 0,
             tick_under_way: false,
             logged: now,
+            swept: now,
             metrics,
         };
         for (session, ttl, left) in machine.open_sessions() {
@@ -140,20 +158,24 @@ impl Leader {
     }
 
     /// Takes a request in. Its answer comes by `reply`, now or later.
-    pub fn admit(&mut self, machine: &Machine, op: Op, reply: Replier, now: Duration, wall: WallMs) {
-        let backlog = self.queue.len() + self.reads.len() + self.parked;
+    pub fn admit(&mut self, machine: &Machine, ask: Ask, now: Duration, wall: WallMs) {
+        let Ask { op, until, reply } = ask;
+        let backlog = self.queue.len() + self.reads.len();
         if backlog >= BACKLOG && !matches!(op, Op::KeepAlive { .. }) {
             return reply.send(Err(Refusal::Overloaded));
         }
         match op {
-            Op::Write(Command::Acquire(acquire)) => self.admit_acquire(machine, acquire, reply),
+            Op::Write(Command::Acquire(acquire)) => self.admit_acquire(machine, acquire, reply, until),
             Op::Write(command) => self.queue(command, Slot::Reply(reply)),
             Op::Read(query) => self.reads.push(Read::Query(query, reply)),
             Op::KeepAlive { session } => match self.heard(session, now, wall) {
                 Heard::Round | Heard::Unknown => self.reads.push(Read::KeepAlive(session, reply)),
                 Heard::Expiry => self.sessions.park(session, reply),
-                Heard::Clearing => {
-                    self.queue(Command::Checkpoint { sessions: vec![(session, None)] }, Slot::Cleared(session, reply));
+                Heard::Clearing(number) => {
+                    self.queue(
+                        Command::Checkpoint { sessions: vec![(session, None)] },
+                        Slot::Cleared(session, number, reply),
+                    );
                 }
             },
             Op::Observe { key, since, wait_ms } => {
@@ -170,13 +192,13 @@ impl Leader {
         self.sessions.heard(session, now, wall)
     }
 
-    fn admit_acquire(&mut self, machine: &Machine, acquire: Acquire, reply: Replier) {
+    fn admit_acquire(&mut self, machine: &Machine, acquire: Acquire, reply: Replier, until: Duration) {
         let session = acquire.session;
         if let Some(parked) = self.attaching.get_mut(&session) {
-            match parked.len() < PARKED_PER_SESSION {
+            match parked.len() < PARKED_PER_SESSION && self.parked < PARKED {
                 true => {
                     self.parked += 1;
-                    parked.push((acquire, reply));
+                    parked.push((acquire, reply, until));
                 }
                 false => reply.send(Err(Refusal::Overloaded)),
             }
@@ -184,9 +206,10 @@ impl Leader {
         }
         match machine.attachment(session) {
             Attachment::Attached => self.queue_acquire(acquire, reply),
+            Attachment::None | Attachment::Pending(_) if self.parked >= PARKED => reply.send(Err(Refusal::Overloaded)),
             Attachment::None | Attachment::Pending(_) => {
                 self.parked += 1;
-                self.attaching.insert(session, vec![(acquire, reply)]);
+                self.attaching.insert(session, vec![(acquire, reply, until)]);
                 self.queue(Command::Pend { session }, Slot::Pend(session));
             }
         }
@@ -202,6 +225,11 @@ impl Leader {
             }
         };
         self.queue(Command::Acquire(acquire), slot);
+    }
+
+    /// The pause of an errand that failed is over.
+    pub fn errand_again(&mut self, errand: Errand) {
+        self.errands.again(errand);
     }
 
     /// The next entry's commands, and who gets each outcome.
@@ -246,9 +274,12 @@ impl Leader {
                 Slot::Reply(reply) => reply.send(respond(outcome)),
                 Slot::Waiter(session, request) => self.waiters.answered(session, request, outcome),
                 Slot::Pend(session) => self.pended(session, outcome),
-                Slot::Cleared(session, reply) => {
-                    self.sessions.cleared(session);
-                    // The session may have started to close ahead of the clearing.
+                // Unless it is the client's own end that came first, the outcome of an expiry is still to come.
+                Slot::Cleared(session, _, reply) if self.sessions.is_expiring(session) => {
+                    self.sessions.park(session, reply);
+                }
+                Slot::Cleared(session, number, reply) => {
+                    self.sessions.cleared(session, number);
                     let kept = if self.sessions.is_alive(session) { KeptAlive::Alive } else { KeptAlive::Ended };
                     reply.send(Ok(Response::KeptAlive(kept)));
                 }
@@ -260,7 +291,7 @@ impl Leader {
         match outcome {
             Outcome::Pending { nonce } => self.errands.ask(session, nonce),
             Outcome::Done => {
-                for (acquire, reply) in self.unpark(session) {
+                for (acquire, reply, _) in self.unpark(session) {
                     self.queue_acquire(acquire, reply);
                 }
             }
@@ -269,13 +300,13 @@ impl Leader {
     }
 
     fn turn_away(&mut self, session: SessionId, outcome: &Outcome) {
-        for (_, reply) in self.unpark(session) {
+        for (_, reply, _) in self.unpark(session) {
             reply.send(Ok(Response::Outcome(outcome.clone())));
         }
     }
 
     /// The acquires that waited for the session's home.
-    fn unpark(&mut self, session: SessionId) -> Vec<(Acquire, Replier)> {
+    fn unpark(&mut self, session: SessionId) -> Vec<Parked> {
         let parked = self.attaching.remove(&session).unwrap_or_default();
         self.parked -= parked.len();
         parked
@@ -283,7 +314,7 @@ impl Leader {
 
     /// An errand came back. Returns it where it must be run again after a while.
     pub fn errand_done(&mut self, done: Done) -> Option<Errand> {
-        if let Done::Attach(_, _, Some(_)) = done {
+        if let Done::Attach(..) = done {
             self.errands.asked();
         }
         match done {
@@ -296,7 +327,7 @@ impl Leader {
                 // Those who wait are told to try again; the attempt on record is driven on.
                 let waiting = self.attaching.entry(session).or_default();
                 self.parked -= waiting.len();
-                for (_, reply) in waiting.drain(..) {
+                for (_, reply, _) in waiting.drain(..) {
                     reply.send(Err(Refusal::NoQuorum));
                 }
                 return Some(Errand::Attach(session, nonce));
@@ -312,7 +343,7 @@ impl Leader {
     /// The confirmation goes into the log ahead of the grants that waited for it.
     fn confirm(&mut self, session: SessionId, nonce: Nonce, holder: Holder) {
         self.queue(Command::Confirm { session, nonce, holder }, Slot::Nobody);
-        for (acquire, reply) in self.unpark(session) {
+        for (acquire, reply, _) in self.unpark(session) {
             self.queue_acquire(acquire, reply);
         }
     }
@@ -381,7 +412,7 @@ impl Leader {
         self.observers.closed(connection);
         for parked in self.attaching.values_mut() {
             let before = parked.len();
-            parked.retain(|(_, reply)| reply.connection() != connection);
+            parked.retain(|(_, reply, _)| reply.connection() != connection);
             self.parked -= before - parked.len();
         }
     }
@@ -390,12 +421,55 @@ impl Leader {
     pub fn dismiss(&mut self, now: Duration) {
         self.waiters.dismiss(now);
         self.observers.dismiss();
+        for read in self.take_reads() {
+            read.into_reply().send(Err(Refusal::NoQuorum));
+        }
+        for parked in self.attaching.values_mut() {
+            for (_, reply, _) in parked.drain(..) {
+                reply.send(Err(Refusal::NoQuorum));
+            }
+        }
+        self.parked = 0;
+        // What clients asked for and was not proposed is not proposed any more; the leader's own stays.
+        for (command, slot) in std::mem::take(&mut self.queue) {
+            match slot {
+                Slot::Reply(reply) | Slot::Cleared(_, _, reply) => reply.send(Err(Refusal::NoQuorum)),
+                Slot::Waiter(session, request) => self.waiters.refuse(session, request, &Refusal::NoQuorum),
+                slot @ (Slot::Nobody | Slot::Pend(_) | Slot::Tick | Slot::Range) => {
+                    self.queue.push_back((command, slot))
+                }
+            }
+        }
+    }
+
+    /// The majority is back.
+    pub fn rearm(&mut self, now: Duration) {
+        self.waiters.rearm(now);
+    }
+
+    /// Whether somebody waits who must hear soon if the majority gets lost.
+    pub fn has_audience(&self) -> bool {
+        !self.waiters.is_empty() || !self.observers.is_empty()
+    }
+
+    fn sweep(&mut self, now: Duration) {
+        if self.parked == 0 || now.saturating_sub(self.swept) < SWEEP {
+            return;
+        }
+        self.swept = now;
+        for parked in self.attaching.values_mut() {
+            let before = parked.len();
+            // The dropped replier says that the outcome is unknown; nobody listens.
+            parked.retain(|(_, _, until)| *until > now);
+            self.parked -= before - parked.len();
+        }
     }
 
     /// Queues what is due at `now`. While proposals stall, nothing is expired: a leader whose disk or
     /// quorum hangs must not end the sessions that it cannot hear.
     pub fn tick(&mut self, machine: &Machine, now: Duration, stalled: bool) {
         self.observers.ended(machine, now);
+        self.sweep(now);
         if stalled {
             return;
         }
@@ -438,17 +512,16 @@ impl Leader {
     pub fn resign(mut self, refusal: &Refusal) {
         for (_, slot) in std::mem::take(&mut self.queue) {
             match slot {
-                Slot::Reply(reply) | Slot::Cleared(_, reply) => reply.send(Err(refusal.clone())),
+                Slot::Reply(reply) | Slot::Cleared(_, _, reply) => reply.send(Err(refusal.clone())),
                 Slot::Waiter(session, request) => self.waiters.refuse(session, request, refusal),
                 Slot::Nobody | Slot::Pend(_) | Slot::Tick | Slot::Range => {}
             }
         }
-        for (_, reply) in self.attaching.into_values().flatten() {
+        for (_, reply, _) in self.attaching.into_values().flatten() {
             reply.send(Err(refusal.clone()));
         }
         for read in self.reads {
-            let (Read::Query(_, reply) | Read::KeepAlive(_, reply) | Read::Observe(_, _, _, reply)) = read;
-            reply.send(Err(refusal.clone()));
+            read.into_reply().send(Err(refusal.clone()));
         }
     }
 }

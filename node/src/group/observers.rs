@@ -59,6 +59,11 @@ impl Observers {
         }
     }
 
+    /// Whether anybody asks.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// The leader has lost its majority: whoever asked is sent elsewhere.
     pub fn dismiss(&mut self) {
         *self = Observers::default();

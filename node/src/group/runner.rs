@@ -38,6 +38,8 @@ const ROUNDS: usize = 1;
 const STALLED: Duration = Duration::from_secs(1);
 /// How long requests wait for a new leader's first entry before they are sent elsewhere.
 const ESTABLISHING: Duration = Duration::from_millis(250);
+/// How often a leader with waiters or observers makes sure that it still has a majority.
+const AUDIENCE: Duration = Duration::from_secs(1);
 /// How often a replica that cannot go on looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long after a failed errand the next try starts.
@@ -65,11 +67,15 @@ pub struct Runner {
     pub stop: CancellationToken,
 }
 
+/// When a replica may take over at the earliest: one that was just broken waits a little, for whatever broke
+/// it (a transfer of the leadership, a lease that lapsed) is usually not over yet.
+type NotBefore = Duration;
+
 enum Role {
     Follower,
     /// Elected in this term, at this time; the term's first entry is not applied yet, or the shard has no
     /// range, or no majority answers. Requests wait, but not for long.
-    Establishing(Term, Duration),
+    Establishing(Term, Duration, NotBefore),
     Leading(Box<Leader>),
 }
 
@@ -87,6 +93,8 @@ type Running = FuturesUnordered<Pin<Box<dyn Future<Output = (u64, Event)> + Send
 struct State {
     role: Role,
     running: Running,
+    /// What is asked of other shards. Thrown away with the leader that asked.
+    errands: Running,
     /// Numbers and start times of the proposals under way, oldest first.
     proposals: Vec<(u64, Duration)>,
     rounds: usize,
@@ -109,6 +117,7 @@ impl Runner {
         let mut state = State {
             role: Role::Follower,
             running: FuturesUnordered::new(),
+            errands: FuturesUnordered::new(),
             proposals: Vec::new(),
             rounds: 0,
             serial: 0,
@@ -123,12 +132,7 @@ impl Runner {
             self.take_requests(&mut state);
             self.start(&mut state).await;
             let wake = self.next_wake(&state);
-            let running = async {
-                match state.running.is_empty() {
-                    true => pending().await,
-                    false => state.running.next().await,
-                }
-            };
+            let (running, errands) = (next(&mut state.running), next(&mut state.errands));
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 // One turn for the other readers of this node, so that what they bring joins the batch.
@@ -140,7 +144,8 @@ impl Runner {
                     }
                     break;
                 },
-                Some((leader, event)) = running => self.finished(&mut state, leader, event),
+                (leader, event) = running => self.finished(&mut state, leader, event),
+                (leader, event) = errands => self.finished(&mut state, leader, event),
                 () = sleep(wake) => {}
             }
         }
@@ -157,7 +162,7 @@ impl Runner {
         let term = leads.then_some(Term(server.vote.leader_id.term));
         let known = match &state.role {
             Role::Follower => None,
-            Role::Establishing(term, _) => Some(*term),
+            Role::Establishing(term, ..) => Some(*term),
             Role::Leading(leader) => Some(leader.term),
         };
         if term == known {
@@ -168,7 +173,8 @@ impl Runner {
         self.metrics.leader_changed(leads);
         if let Some(term) = term {
             self.group.replica.set_leading(true);
-            state.role = Role::Establishing(term, self.clock.now());
+            let now = self.clock.now();
+            state.role = Role::Establishing(term, now, now);
         }
     }
 
@@ -188,6 +194,7 @@ impl Runner {
         state.rounds = 0;
         state.broken = false;
         state.leader += 1;
+        state.errands.clear();
     }
 
     /// Ends a broken leader once its last proposal has an outcome: until then an entry of its own, an expiry
@@ -198,18 +205,20 @@ impl Runner {
         if state.broken && state.proposals.is_empty() {
             self.step_down(state, &Refusal::NoQuorum);
             self.group.replica.set_leading(true);
-            state.role = Role::Establishing(term, self.clock.now());
+            let now = self.clock.now();
+            state.role = Role::Establishing(term, now, now + LOOK_AGAIN);
         }
     }
 
     /// Once the first entry of the term is applied, the machine's state holds everything that was ever
     /// acknowledged: the leader can take over from it.
     fn establish(&self, state: &mut State) {
-        let Role::Establishing(term, _) = state.role else { return };
-        if self.group.replica.applied_term() != term.0 || !has_quorum(&self.group, self.quorum_patience) {
+        let Role::Establishing(term, _, not_before) = state.role else { return };
+        let now = self.clock.now();
+        let applied = self.group.replica.applied_term() == term.0;
+        if !applied || now < not_before || !has_quorum(&self.group, self.quorum_patience) {
             return;
         }
-        let now = self.clock.now();
         // Effects so far are part of the state that is read now.
         let leader = self.group.replica.machine(|machine| {
             let mut leader = Leader::new(machine, term, now, self.metrics.clone());
@@ -257,7 +266,7 @@ impl Runner {
                 self.refuse_all(state, &Refusal::NotLeader { hint });
             }
             // They stay in the bounded inbox while there is hope that it is a matter of milliseconds.
-            Role::Establishing(_, since) => {
+            Role::Establishing(_, since, _) => {
                 if self.clock.now().saturating_sub(since) > ESTABLISHING {
                     self.refuse_all(state, &Refusal::NoQuorum);
                 }
@@ -304,7 +313,7 @@ impl Runner {
                             }
                             ask.reply.send(Err(refusal));
                         }
-                        None => leader.admit(machine, ask.op, ask.reply, now, wall),
+                        None => leader.admit(machine, ask, now, wall),
                     }
                 }
             });
@@ -343,8 +352,10 @@ impl Runner {
         let Role::Leading(leader) = &mut state.role else { return };
         let now = self.clock.now();
         let alone = !has_quorum(&self.group, self.quorum_patience);
-        if alone && !state.alone {
-            leader.dismiss(now);
+        match (state.alone, alone) {
+            (false, true) => leader.dismiss(now),
+            (true, false) => leader.rearm(now),
+            _ => {}
         }
         state.alone = alone;
         if state.broken || alone {
@@ -375,7 +386,7 @@ impl Runner {
         }
         for errand in leader.take_errands() {
             let (client, own, number) = (self.client.clone(), self.group.id, state.leader);
-            state.running.push(Box::pin(async move {
+            state.errands.push(Box::pin(async move {
                 let done = run_errand(&client, own, &errand).await;
                 (number, Event::Errand(errand, done))
             }));
@@ -428,19 +439,13 @@ impl Runner {
                     (tell, None) => Some(tell),
                 };
                 if let Some(errand) = again {
-                    state.running.push(Box::pin(async move {
+                    state.errands.push(Box::pin(async move {
                         tokio::time::sleep(ERRAND_PAUSE).await;
                         (number, Event::Again(errand))
                     }));
                 }
             }
-            Event::Again(errand) => {
-                let (client, own) = (self.client.clone(), self.group.id);
-                state.running.push(Box::pin(async move {
-                    let done = run_errand(&client, own, &errand).await;
-                    (number, Event::Errand(errand, done))
-                }));
-            }
+            Event::Again(errand) => leader.errand_again(errand),
         }
     }
 
@@ -452,10 +457,23 @@ impl Runner {
             Role::Leading(_) if state.broken || state.alone => return Some(LOOK_AGAIN),
             Role::Leading(leader) => leader,
         };
-        let at = self.group.replica.machine(|machine| leader.next_tick(machine)).flatten()?;
+        let at = self.group.replica.machine(|machine| leader.next_tick(machine)).flatten();
+        // A majority that gets lost is noticed by looking.
+        let at = match leader.has_audience() {
+            true => at.unwrap_or(Duration::MAX).min(self.clock.now() + AUDIENCE),
+            false => at?,
+        };
         // What is due and could not be started (a stall) is looked at again after a while, not in a loop.
         let wait = at.saturating_sub(self.clock.now());
         Some(if wait.is_zero() { LOOK_AGAIN } else { wait })
+    }
+}
+
+/// The next to end; never, where none is under way.
+async fn next(running: &mut Running) -> (u64, Event) {
+    match running.next().await {
+        Some(ended) => ended,
+        None => pending().await,
     }
 }
 

@@ -30,6 +30,7 @@ const SLACK: usize = 1_024;
 pub struct Deadlines {
     sessions: HashMap<SessionId, Entry>,
     due: BinaryHeap<Reverse<(Duration, SessionId)>>,
+    checkpoints: u64,
 }
 
 struct Entry {
@@ -42,8 +43,8 @@ struct Entry {
 enum State {
     /// Heard of within half its TTL, or about to be checkpointed.
     Live,
-    /// The log says what it has left.
-    Checkpointed,
+    /// The log says what it has left: the checkpoint of this number.
+    Checkpointed(u64),
     /// Its expiry is proposed; these keep-alives wait for the outcome.
     Expiring(Vec<Replier>),
 }
@@ -53,8 +54,8 @@ enum State {
 pub enum Heard {
     /// A quorum round begun after it arrived.
     Round,
-    /// The clearing of its checkpoint must commit.
-    Clearing,
+    /// The clearing of its checkpoint, of this number, must commit.
+    Clearing(u64),
     /// The outcome of the expiry that is under way.
     Expiry,
     /// The session is not open here, as far as the leader's memory goes.
@@ -82,7 +83,7 @@ impl Deadlines {
     ) {
         let ttl = Duration::from_millis(ttl.0);
         let (state, deadline) = match left {
-            Some(left) => (State::Checkpointed, now + Duration::from_millis(left.0)),
+            Some(left) => (State::Checkpointed(0), now + Duration::from_millis(left.0)),
             None => (State::Live, now + ttl),
         };
         let entry = Entry { ttl, deadline, heard, state };
@@ -117,16 +118,16 @@ impl Deadlines {
         entry.heard = Some(wall);
         entry.deadline = now + entry.ttl;
         match entry.state {
-            State::Checkpointed => Heard::Clearing,
+            State::Checkpointed(number) => Heard::Clearing(number),
             _ => Heard::Round,
         }
     }
 
-    /// The clearing of the session's record has committed.
-    pub fn cleared(&mut self, session: SessionId) {
-        // The heap's entry is of the old deadline, half a TTL or more before the new one: early enough.
+    /// The clearing of the session's record of this number has committed. A later record stands: it was
+    /// proposed behind this clearing, and counts from a later deadline.
+    pub fn cleared(&mut self, session: SessionId, number: u64) {
         if let Some(entry) = self.sessions.get_mut(&session)
-            && let State::Checkpointed = entry.state
+            && matches!(entry.state, State::Checkpointed(of) if of == number)
         {
             entry.state = State::Live;
         }
@@ -145,6 +146,11 @@ impl Deadlines {
             // Unanswered, it reads as an unknown outcome: the client asks again.
             _ => drop(reply),
         }
+    }
+
+    /// Whether an expiry of the session is under way.
+    pub fn is_expiring(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|entry| matches!(entry.state, State::Expiring(_)))
     }
 
     /// Whether the session is open and no expiry is under way.
@@ -178,14 +184,23 @@ impl Deadlines {
                 State::Live if entry.next() <= now => {
                     let left = entry.deadline.saturating_sub(now);
                     due.checkpoint.push((session, Some(Millis(left.as_millis() as u64))));
-                    entry.state = State::Checkpointed;
+                    self.checkpoints += 1;
+                    entry.state = State::Checkpointed(self.checkpoints);
                 }
-                State::Checkpointed if entry.deadline <= now => {
+                State::Checkpointed(_) if entry.deadline <= now => {
                     entry.state = State::Expiring(Vec::new());
                     due.expire.push(session);
                     continue;
                 }
-                State::Live | State::Checkpointed => {}
+                State::Live => {}
+                State::Checkpointed(_) => {
+                    // It has spoken since. Its record may be cleared at any moment, and it is live from then
+                    // on: the entry must not be later than its next checkpoint.
+                    let half = entry.deadline.saturating_sub(entry.ttl / 2);
+                    let next = if half > now { half } else { entry.deadline };
+                    self.due.push(Reverse((next, session)));
+                    continue;
+                }
             }
             self.due.push(Reverse((entry.next(), session)));
         }
@@ -231,9 +246,9 @@ mod tests {
         assert_eq!(deadlines.heard(session(1), 4 * SECOND, WallMs(4)), Heard::Round);
         assert_eq!(deadlines.due(6 * SECOND), Due::default(), "half of the TTL counts from 4 s");
         assert_eq!(deadlines.due(9 * SECOND).checkpoint.len(), 1);
-        assert_eq!(deadlines.heard(session(1), 12 * SECOND, WallMs(12)), Heard::Clearing);
-        assert_eq!(deadlines.heard(session(1), 12 * SECOND, WallMs(12)), Heard::Clearing, "until it has committed");
-        deadlines.cleared(session(1));
+        assert_eq!(deadlines.heard(session(1), 12 * SECOND, WallMs(12)), Heard::Clearing(1));
+        assert_eq!(deadlines.heard(session(1), 12 * SECOND, WallMs(12)), Heard::Clearing(1), "until it has committed");
+        deadlines.cleared(session(1), 1);
         assert_eq!(deadlines.heard(session(1), 12 * SECOND, WallMs(12)), Heard::Round);
         assert_eq!(deadlines.due(14 * SECOND), Due::default(), "invariant 1");
         assert_eq!(deadlines.last_heard(session(1)), Some(WallMs(12)));
@@ -253,9 +268,22 @@ mod tests {
         let mut deadlines = Deadlines::default();
         deadlines.open(session(1), TTL, None, Duration::ZERO, None);
         assert_eq!(deadlines.due(5 * SECOND).checkpoint.len(), 1);
-        assert_eq!(deadlines.heard(session(1), 9 * SECOND, WallMs(9)), Heard::Clearing);
+        assert_eq!(deadlines.heard(session(1), 9 * SECOND, WallMs(9)), Heard::Clearing(1));
         assert_eq!(deadlines.due(18 * SECOND), Due::default(), "invariant 1");
         assert_eq!(deadlines.due(19 * SECOND).expire, [session(1)]);
+    }
+
+    #[test]
+    fn a_late_clearing_does_not_undo_a_newer_checkpoint() {
+        let mut deadlines = Deadlines::default();
+        deadlines.open(session(1), TTL, None, Duration::ZERO, None);
+        assert_eq!(deadlines.due(5 * SECOND).checkpoint.len(), 1);
+        assert_eq!(deadlines.heard(session(1), 6 * SECOND, WallMs(6)), Heard::Clearing(1));
+        assert_eq!(deadlines.heard(session(1), 6 * SECOND, WallMs(6)), Heard::Clearing(1));
+        deadlines.cleared(session(1), 1);
+        assert_eq!(deadlines.due(11 * SECOND).checkpoint.len(), 1, "silent for half its TTL again");
+        deadlines.cleared(session(1), 1);
+        assert_eq!(deadlines.heard(session(1), 12 * SECOND, WallMs(12)), Heard::Clearing(2));
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! connection ended, or whose client never came to a new leader, is an *orphan*: it keeps its place for a
 //! grace, so that a repeat with the same request id meets it, and is then cancelled. A grant that an
 //! orphan got meanwhile is given back with it.
+//!
+//! Not done: a grant that an orphan got just before a failover is not given back by the next leader, which
+//! cannot know whether it was fetched. It ends with its lease or its session.
 
 use std::{
     cmp::Reverse,
@@ -109,6 +112,21 @@ impl Waiters {
                 self.orphans.push(Reverse((now + GRACE, *id)));
             }
         }
+    }
+
+    /// The majority is back: whoever was dismissed has a whole grace to come again.
+    pub fn rearm(&mut self, now: Duration) {
+        for (id, waiter) in &mut self.waiting {
+            if waiter.reply.is_none() {
+                waiter.orphaned_until = Some(now + GRACE);
+                self.orphans.push(Reverse((now + GRACE, *id)));
+            }
+        }
+    }
+
+    /// Whether anybody waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     /// The request was never proposed.

@@ -27,7 +27,7 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// Drives until stopped.
 pub(super) async fn run(host: Arc<Host>) {
     let Some(group) = host.groups.get(&PLACEMENT).map(|group| group.clone()) else { return };
-    let mut led_since = None;
+    let mut led_since: Option<(u64, Duration)> = None;
     let mut timer = tokio::time::interval(PERIOD);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -37,7 +37,12 @@ pub(super) async fn run(host: Arc<Host>) {
             led_since = None;
             continue;
         }
-        let since = *led_since.get_or_insert(now);
+        let term = group.replica.applied_term();
+        let (_, since) = *led_since.get_or_insert((term, now));
+        if led_since.is_some_and(|(of, _)| of != term) {
+            led_since = None;
+            continue;
+        }
         let Some(map) = group.replica.map() else { return };
         if !map.is_founded() {
             let placement = host.parts.nodes.iter().copied().collect();
