@@ -19,6 +19,13 @@ fn lock(dev: &Dev, arguments: &[&str]) -> Command {
     command
 }
 
+/// A shell that knows this cluster; what is added are `$0` and `$@` of its script.
+fn shell(script: &str, dev: &Dev) -> Command {
+    let mut command = Command::new("sh");
+    command.env("WARDLOCK_SERVER", dev.server()).args(["-c", script]).stdin(Stdio::null());
+    command
+}
+
 /// Runs it to its end: exit code and what it printed.
 fn run(dev: &Dev, arguments: &[&str]) -> (Option<i32>, String) {
     let output = lock(dev, arguments).output().unwrap();
@@ -94,6 +101,8 @@ fn commands_run_under_the_lock_and_their_end_is_passed_on() {
     // Signals are for the command; a waiter follows at once when it has ended.
     let waiting = lock(&dev, &["run", "-w", "60", "taken", "--", "true"]).spawn().unwrap();
     dev.until("/locks/taken", Duration::from_secs(30), |shown| shown.number("queueLength") == 1);
+    // One that may not stop it: it would look on no more while the command runs.
+    send(holder.id(), Signal::TSTP);
     send(holder.id(), Signal::USR1);
     std::thread::sleep(Duration::from_millis(500));
     send(holder.id(), Signal::TERM);
@@ -113,6 +122,99 @@ fn commands_run_under_the_lock_and_their_end_is_passed_on() {
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(end(broken, Duration::from_secs(20)).0, Some(76));
     assert!(!runs(child));
+    assert!(dev.stop().success());
+}
+
+#[test]
+fn neither_a_dead_leader_nor_a_closed_stderr_lets_anybody_outlive_the_lock() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let dev = Dev::start(&dir.path().join("data"), &["--shards", "4"]);
+
+    // Its leader dies by TERM; a worker beside it does not.
+    let file = dir.path().join("worker");
+    let worker =
+        format!("trap \"\" TERM; echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 0.05; done", file.display());
+    let (broken, leader) = begin(&dev, dir.path(), &[], "beside", &format!("sh -c '{worker}' & wait"));
+    wait_until("the worker runs", Duration::from_secs(20), || file.exists());
+    let worker = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
+    let took = Instant::now();
+    assert_eq!(run(&dev, &["break", "beside", "--reason", "a test"]).0, Some(0));
+    wait_until("the leader ends", Duration::from_secs(20), || !runs(leader));
+    assert_eq!(end(broken, Duration::from_secs(20)).0, Some(76));
+    assert!(!runs(worker), "the worker runs {:?} after the lock was taken away", took.elapsed());
+
+    // A lock that went before its command did was lost, whatever the command says.
+    let script = r#"exec "$0" lock break own --reason "a test""#;
+    let program = lock(&dev, &[]).get_program().to_str().unwrap().to_owned();
+    let (code, said) = run(&dev, &["run", "own", "--", "sh", "-c", script, &program]);
+    assert_eq!(code, Some(76), "{said}");
+
+    // Nobody reads what it says.
+    let file = dir.path().join("unheard");
+    let script =
+        format!("trap '' TERM; echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 0.05; done", file.display());
+    let mut command = lock(&dev, &["run", "unheard", "--", "sh", "-c", &script]);
+    let mut unheard = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(unheard.stderr.take());
+    wait_until("the command runs", Duration::from_secs(20), || file.exists());
+    let child = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
+    assert_eq!(run(&dev, &["break", "unheard", "--reason", "a test"]).0, Some(0));
+    assert_eq!(end(unheard, Duration::from_secs(20)).0, Some(76));
+    assert!(!runs(child));
+    assert!(dev.stop().success());
+}
+
+#[test]
+fn who_gives_up_waiting_leaves_nothing_behind_and_nohup_holds() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let dev = Dev::start(&dir.path().join("data"), &["--shards", "4"]);
+    let sessions = || {
+        let output = wardlock().env("WARDLOCK_SERVER", dev.server()).args(["session", "ls", "-o", "json"]).output();
+        let said: serde_json::Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+        said["sessions"].as_array().unwrap().len()
+    };
+
+    // What was ignored at the start stays ignored.
+    let file = dir.path().join("nohup");
+    let script = format!("trap 'exit 9' TERM; touch {}; while :; do sleep 0.05; done", file.display());
+    let program = lock(&dev, &[]).get_program().to_owned();
+    let mut nohup = shell("trap '' HUP; exec \"$0\" \"$@\"", &dev);
+    nohup.arg(program).args(["lock", "run", "taken", "--", "sh", "-c", &script]);
+    let holder = nohup.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("the command runs", Duration::from_secs(60), || file.exists());
+    send(holder.id(), Signal::HUP);
+
+    // A signal in the queue; by its TTL the request would stand for another minute.
+    let waiting = lock(&dev, &["run", "--ttl", "60", "taken", "--", "true"]).stdout(Stdio::piped()).spawn().unwrap();
+    dev.until("/locks/taken", Duration::from_secs(30), |shown| shown.number("queueLength") == 1);
+    send(waiting.id(), Signal::TERM);
+    assert_eq!(end(waiting, Duration::from_secs(10)).0, Some(128 + 15));
+    dev.until("/locks/taken", Duration::from_secs(5), |shown| shown.number("queueLength") == 0);
+    wait_until("its session ends", Duration::from_secs(5), || sessions() == 1);
+
+    // Candidates: one leads, one is turned away, one gives up.
+    let stand = |options: &[&str]| {
+        let mut command = wardlock();
+        command.env("WARDLOCK_SERVER", dev.server()).args(["elect", "campaign", "--ttl", "60", "chief"]).args(options);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut leader = stand(&[]);
+    let mut line = [0; 1];
+    leader.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+    wait_until("sessions are down to two", Duration::from_secs(20), || sessions() == 2);
+    assert_eq!(end(stand(&["-n"]), Duration::from_secs(20)).0, Some(75));
+    let waiting = stand(&[]);
+    wait_until("the third session opens", Duration::from_secs(20), || sessions() == 3);
+    send(waiting.id(), Signal::INT);
+    assert_eq!(end(waiting, Duration::from_secs(10)).0, Some(128 + 2));
+    wait_until("sessions are down to two again", Duration::from_secs(5), || sessions() == 2);
+    send(leader.id(), Signal::TERM);
+    assert_eq!(end(leader, Duration::from_secs(20)).0, Some(0));
+
+    send(holder.id(), Signal::TERM);
+    assert_eq!(end(holder, Duration::from_secs(20)).0, Some(9), "HUP ended it");
     assert!(dev.stop().success());
 }
 

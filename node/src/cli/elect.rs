@@ -40,7 +40,8 @@ enum ElectCommand {
 #[command(after_help = "\
 Prints a line when elected and ends when told to, giving the leadership back.
 
-Exit status: 0 after a signal, 75 not elected, 76 the leadership was lost.
+Exit status: 0 after a signal to the leader, 128 + N after signal N before the election, 75 not elected, 76 the
+leadership was lost.
 
 Example:
   wardlock elect campaign scheduler --candidate web1")]
@@ -132,27 +133,43 @@ async fn campaign(args: Campaign, server: &Server) -> Result<ExitCode, Failure> 
         return Err(Failure::usage(format!("--candidate must have 1 to {} bytes", limits::LABEL_BYTES)));
     }
     let mut stop = Stop::catch().map_err(Failure::error)?;
-    let standing = async {
+    let opening = async {
         let client = server.connect().await?;
         let session = remote::open_kept(&client, args.ttl, None).await?;
-        let election = session.election(args.name.as_str()).candidate(candidate.as_str()).priority(args.priority);
-        let campaign = election.campaign(args.wait.length());
-        let leadership = remote::queueing(&client, &Key::election(args.name.clone()), campaign).await;
-        let leadership = leadership.map_err(remote::not_held)?;
-        Ok::<_, Failure>((client, session, leadership))
+        Ok::<_, Failure>((client, session))
     };
-    let (client, session, leadership) = tokio::select! {
-        elected = standing => elected?,
+    let (client, session) = tokio::select! {
+        opened = opening => opened?,
         signal = stop.wait() => return Ok(ExitCode::from(128 + signal)),
     };
-    say_leader(server.output, Some(leadership.grant()))?;
-    let lost = tokio::select! {
-        () = leadership.lost() => true,
-        () = remote::taken(&client, Key::election(args.name), leadership.lock_id()) => true,
-        _ = stop.wait() => false,
+    let key = Key::election(args.name.clone());
+    let election = session.election(args.name.as_str()).candidate(candidate.as_str()).priority(args.priority);
+    let campaign = election.campaign(args.wait.length());
+    let elected = tokio::select! {
+        elected = remote::queueing(&client, &key, campaign) => elected.map_err(|e| Err(remote::not_held(e))),
+        signal = stop.wait() => Err(Ok(ExitCode::from(128 + signal))),
     };
-    if lost {
-        return Err(Failure::new(Code::Lost, "the leadership is lost"));
+    let leadership = match elected {
+        Ok(leadership) => leadership,
+        Err(end) => {
+            remote::leave(session, stop.wait()).await;
+            return end;
+        }
+    };
+    let end = match say_leader(server.output, Some(leadership.grant())) {
+        Err(unsaid) => Some(unsaid),
+        Ok(()) => tokio::select! {
+            () = leadership.lost() => Some(Failure::new(Code::Lost, "the leadership is lost")),
+            () = remote::taken(&client, key, leadership.lock_id()) => {
+                Some(Failure::new(Code::Lost, "the leadership is lost"))
+            }
+            _ = stop.wait() => None,
+        },
+    };
+    if let Some(failure) = end {
+        drop(leadership);
+        remote::leave(session, stop.wait()).await;
+        return Err(failure);
     }
     let resigned = stop.drain(leadership.resign(), || ()).await;
     // Its TTL ends the session where this fails.

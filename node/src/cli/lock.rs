@@ -2,6 +2,7 @@
 
 pub mod child;
 pub mod run;
+pub mod signals;
 pub mod supervise;
 
 use std::{process::ExitCode, time::Duration};

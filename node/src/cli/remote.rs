@@ -17,6 +17,8 @@ use super::{
 
 /// How long a question for a change is held.
 const OBSERVE: Duration = Duration::from_secs(30);
+/// How long leaving may hold a command up.
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// A length of time for the machine.
 pub(super) fn millis(length: Duration) -> Millis {
@@ -191,6 +193,15 @@ pub(super) async fn open_kept(client: &Client, ttl: Duration, reason: Option<&st
         opening = opening.metadata(key, value);
     }
     opening.open().await.map_err(Failure::error)
+}
+
+/// Ends a session that is of no more use, for as long as a person waits for that or until `again`, a
+/// second signal say. Its TTL ends it later where this fails.
+pub(super) async fn leave(session: Session, again: impl Future) {
+    tokio::select! {
+        _ = tokio::time::timeout(LEAVING, session.close()) => {}
+        _ = again => {}
+    }
 }
 
 /// Why a lock that was asked for is not held, for people and scripts.

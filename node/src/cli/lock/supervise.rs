@@ -105,6 +105,15 @@ impl Supervisor {
         self.told.is_some()
     }
 
+    /// Whether a child that has ended may be buried, after a look: while the lock is held, or lost and
+    /// the rest of its group gone or killed too.
+    pub fn may_bury(&self, has_company: impl FnOnce() -> bool) -> bool {
+        match self.told {
+            None | Some(Order::Kill) => true,
+            Some(Order::Terminate) => !has_company(),
+        }
+    }
+
     /// The exit code of `lock run`.
     pub fn exit_code(&self, child: Ended) -> u8 {
         match (self.told, child) {
@@ -185,6 +194,17 @@ mod tests {
         let supervisor = Supervisor::new(Duration::from_secs(10));
         assert_eq!(supervisor.exit_code(Ended::Exited(3)), 3);
         assert_eq!(supervisor.exit_code(Ended::Signaled(15)), 143);
+    }
+
+    #[test]
+    fn the_group_of_a_lost_lock_is_waited_for_until_it_is_killed() {
+        let mut supervisor = Supervisor::new(Duration::from_secs(10));
+        assert!(supervisor.may_bury(|| true), "what a command leaves behind is its own affair");
+        supervisor.look(at(8, 10, false));
+        assert!(!supervisor.may_bury(|| true));
+        assert!(supervisor.may_bury(|| false));
+        supervisor.look(at(10, 10, false));
+        assert!(supervisor.may_bury(|| true));
     }
 
     #[test]
