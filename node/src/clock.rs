@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use wardlock_machine::WallMs;
+use wardlock_router::client::BootClock;
 
 /// Two clocks: one that only rises, for deciding, and one that people read.
 pub trait Clock: Send + Sync + 'static {
@@ -26,8 +27,7 @@ impl SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Duration {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+        wardlock_router::Clock::now(&BootClock).0
     }
 
     fn wall(&self) -> WallMs {
