@@ -119,7 +119,7 @@ impl Place {
     fn keep(&mut self) {
         if let Some(mut temporary) = self.temporary.take() {
             temporary.disable_cleanup(true);
-            eprintln!("data kept in {}", self.path.display());
+            crate::cli::output::complain(&format!("data kept in {}\n", self.path.display()));
         }
     }
 
@@ -162,7 +162,7 @@ async fn cluster(args: &DevArgs, place: &mut Place) -> Result<ExitCode, Failure>
     let quic = plan::addresses(args.http, args.nodes)?;
     let plan = Plan::new(&place.path, &quic, args.shards);
     if place.temporary.is_some() {
-        eprintln!("data in {}, removed at the end", plan.dir.display());
+        crate::cli::output::complain(&format!("data in {}, removed at the end\n", plan.dir.display()));
     }
     plan.write()?;
     make_certificates(&plan)?;
@@ -242,7 +242,7 @@ impl Nodes {
             Nodes::Threads(threads) => threads.failed().await,
             Nodes::Processes(processes) => loop {
                 let (node, how) = processes.ended().await;
-                eprintln!("{how}\n{}", processes.line(node));
+                crate::cli::output::complain(&format!("{how}\n{}\n", processes.line(node)));
             },
         }
     }
@@ -289,12 +289,14 @@ async fn wait_until_ready(client: &Client, shards: u32) -> Result<(), Failure> {
         let (known, led) = ClusterView::ask(client).await.led();
         if tell {
             let seconds = began.elapsed().as_secs();
-            eprint!("\rbootstrapping: {led} of {shards} shards have a leader ({seconds} s)\x1b[K");
+            crate::cli::output::complain(&format!(
+                "\rbootstrapping: {led} of {shards} shards have a leader ({seconds} s)\x1b[K"
+            ));
             let _ = std::io::stderr().flush();
         }
         if led == known && known == shards as usize {
             if tell {
-                eprint!("\r\x1b[K");
+                crate::cli::output::complain("\r\x1b[K");
             }
             return Ok(());
         }

@@ -188,7 +188,7 @@ async fn observe(args: Observe, server: &Server) -> Result<ExitCode, Failure> {
         match watch.next().await {
             Ok(leader) => say_leader(server.output, leader.as_ref())?,
             Err(e) => {
-                eprintln!("wardlock: {e}; trying again");
+                crate::cli::output::complain(&format!("wardlock: {e}; trying again\n"));
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }

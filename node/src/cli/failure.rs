@@ -47,7 +47,7 @@ impl Failure {
 
     /// Says it on stderr and becomes the process's exit code.
     pub fn report(&self) -> ExitCode {
-        eprintln!("wardlock: {}", self.message);
+        crate::cli::output::complain(&format!("wardlock: {}\n", self.message));
         ExitCode::from(self.code as u8)
     }
 }

@@ -290,7 +290,7 @@ async fn list(client: &Client, args: Listing, output: Format) -> Result<ExitCode
     }
     output::print(&table.lines())?;
     if objects.len() >= args.limit as usize {
-        eprintln!("wardlock: there may be more; see --limit");
+        crate::cli::output::complain("wardlock: there may be more; see --limit\n");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -69,6 +69,12 @@ pub fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Writes to stderr, where whoever started this may look. Nobody may be looking: a closed stderr is no
+/// reason to end, as the standard macros would.
+pub fn complain(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Prints one document: indented for people who look, on one line for a pipe.
 ///
 /// # Errors

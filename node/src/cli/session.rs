@@ -149,7 +149,7 @@ async fn list(client: &Client, ls: &Ls, output: Format) -> Result<ExitCode, Fail
     }
     output::print(&table.lines())?;
     if let Some(last) = sessions.last().filter(|_| sessions.len() >= ls.limit as usize) {
-        eprintln!("wardlock: there may be more: --after {}", last.session);
+        crate::cli::output::complain(&format!("wardlock: there may be more: --after {}\n", last.session));
     }
     Ok(ExitCode::SUCCESS)
 }

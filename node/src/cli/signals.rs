@@ -34,7 +34,7 @@ impl Stop {
         tokio::select! {
             done = drain => done,
             signal = self.wait() => {
-                eprintln!("wardlock: stopped without draining");
+                crate::cli::output::complain("wardlock: stopped without draining\n");
                 forced();
                 process::exit(128 + i32::from(signal));
             }

@@ -39,7 +39,7 @@ struct Shown(bool);
 
 impl Shown {
     fn write(&self, text: &str) {
-        eprint!("{text}\x1b[K");
+        crate::cli::output::complain(&format!("{text}\x1b[K"));
         // A terminal that cannot be written has nobody to tell.
         let _ = std::io::stderr().flush();
     }

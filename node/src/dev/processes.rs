@@ -79,7 +79,10 @@ impl Processes {
         self.order.send_replace(Order::Drain);
         let all = async { while self.watches.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, all).await.is_err() {
-            eprintln!("wardlock: some nodes did not drain within {} s and are killed", DRAIN.as_secs());
+            crate::cli::output::complain(&format!(
+                "wardlock: some nodes did not drain within {} s and are killed\n",
+                DRAIN.as_secs()
+            ));
             self.order.send_replace(Order::Kill);
             while self.watches.join_next().await.is_some() {}
         }
