@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, bail};
 use hdrhistogram::Histogram;
 use wardlock_machine::{
-    Acquire, Command, Holder, Key, LockId, Metadata, Millis, Mode, Name, Outcome, Query, RequestId, SessionId,
+    Acquire, Command, Holder, Key, LockId, Metadata, Millis, Name, Outcome, Query, RequestId, SessionId,
 };
 use wardlock_router::Client;
 
@@ -254,18 +254,7 @@ async fn write(shared: &Shared, numbered: &Numbered, index: usize, holding: &mut
         let release = Command::Release { request, key: key(index), lock_id };
         return shared.client.write(release, PATIENCE).await.is_ok();
     }
-    let acquire = Acquire {
-        session: numbered.session,
-        request,
-        key: key(index),
-        mode: Mode::Exclusive,
-        lease: None,
-        wait: Millis(0),
-        priority: 0,
-        lock_delay: Millis(0),
-        metadata: Metadata::new(),
-        value: None,
-    };
+    let acquire = Acquire::new(numbered.session, request, key(index));
     match shared.client.write(Command::Acquire(acquire), PATIENCE).await {
         Ok(Outcome::Granted(grant)) => {
             let token = grant.lock_id.token.0;

@@ -128,7 +128,7 @@ impl ShardMetrics {
     }
 
     /// A leadership began here or ended.
-    pub fn leader_changed(&self, _leads: bool) {
+    pub fn leader_changed(&self) {
         self.leader_changes.increment(1);
     }
 

@@ -21,7 +21,7 @@ use std::{
 };
 
 use wardlock_machine::{
-    Acquire, Answer, Command, Holder, Key, LockId, Metadata, Millis, Mode, Name, Outcome, Query, SessionId, Token,
+    Acquire, Answer, Command, Holder, Key, LockId, Metadata, Millis, Name, Outcome, Query, SessionId, Token,
 };
 use wardlock_router::Client;
 
@@ -220,16 +220,8 @@ async fn work(
 
 async fn acquire(client: &Client, session: SessionId, key: &Key, told: Told) -> Told {
     let command = Command::Acquire(Acquire {
-        session,
-        request: client.random_request(),
-        key: key.clone(),
-        mode: Mode::Exclusive,
-        lease: None,
-        wait: Millis(0),
-        priority: 0,
-        lock_delay: Millis(0),
-        metadata: Metadata::new(),
         value: matches!(key.kind, wardlock_machine::Kind::Election).then(|| "candidate".to_owned()),
+        ..Acquire::new(session, client.random_request(), key.clone())
     });
     match insist(client, command).await {
         Outcome::Granted(grant) => {

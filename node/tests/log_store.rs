@@ -364,7 +364,7 @@ fn found_in(image: Vec<u8>) -> Option<(View, View)> {
 #[test]
 fn a_flipped_bit_never_changes_what_is_found() {
     let images: Vec<Vec<u8>> = paused(samples()).iter().map(MemDisk::bytes).collect();
-    let [before, crashed, clean] = images.as_slice() else { unreachable!() };
+    let [before, crashed, clean] = images.as_slice() else { panic!("three images, not {}", images.len()) };
     let whole = found_in(clean.clone()).expect("the undamaged file opens");
     let short = found_in(before.clone()).expect("so does an older one");
     assert!(found_in(crashed.clone()) == Some(whole.clone()) && whole != short);

@@ -22,7 +22,7 @@ use wardlock::{
     host::{Door, Host, Parts},
 };
 use wardlock_machine::{
-    Acquire, Answer, Command, Holder, Key, Metadata, Millis, Mode, Name, Outcome, Query, SessionId, WallMs,
+    Acquire, Answer, Command, Holder, Key, Metadata, Millis, Name, Outcome, Query, SessionId, WallMs,
 };
 use wardlock_placement::{Goal, NodeId, ShardMap};
 use wardlock_router::{
@@ -164,18 +164,11 @@ async fn open(client: &Client, ttl: u64) -> SessionId {
 }
 
 fn acquire(client: &Client, session: SessionId, name: &str, wait: u64) -> Command {
-    Command::Acquire(Acquire {
-        session,
-        request: client.random_request(),
-        key: key(name),
-        mode: Mode::Exclusive,
-        lease: None,
-        wait: Millis(wait),
-        priority: 0,
-        lock_delay: Millis(0),
-        metadata: Metadata::new(),
-        value: None,
-    })
+    Command::Acquire(ask(client, session, name, wait))
+}
+
+fn ask(client: &Client, session: SessionId, name: &str, wait: u64) -> Acquire {
+    Acquire { wait: Millis(wait), ..Acquire::new(session, client.random_request(), key(name)) }
 }
 
 fn key(name: &str) -> Key {
@@ -324,7 +317,7 @@ fn a_leader_that_loses_its_majority_for_a_moment_goes_on() {
             for n in 0..8 {
                 let silent = open(&client, 2_000).await;
                 let name = format!("n/{n}");
-                let Command::Acquire(mut first) = acquire(&client, silent, &name, 0) else { unreachable!() };
+                let mut first = ask(&client, silent, &name, 0);
                 // Half of the grants end with their own lease, half with their session.
                 first.lease = (n % 2 == 0).then_some(Millis(1_900));
                 let outcome = client.write(Command::Acquire(first), PATIENCE).await;

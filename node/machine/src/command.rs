@@ -67,6 +67,24 @@ pub struct Acquire {
     pub value: Option<String>,
 }
 
+impl Acquire {
+    /// The plainest request: exclusive, tried once, held as long as the session lives.
+    pub fn new(session: SessionId, request: RequestId, key: Key) -> Acquire {
+        Acquire {
+            session,
+            request,
+            key,
+            mode: Mode::Exclusive,
+            lease: None,
+            wait: Millis(0),
+            priority: 0,
+            lock_delay: Millis(0),
+            metadata: Metadata::new(),
+            value: None,
+        }
+    }
+}
+
 /// What the home tells a shard about a session that attaches to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {

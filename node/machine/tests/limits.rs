@@ -55,18 +55,7 @@ fn lock(number: u64) -> Key {
 }
 
 fn acquire(session: SessionId, seq: u64, key: Key) -> Acquire {
-    Acquire {
-        session,
-        request: RequestId::Native { seq, low: 0 },
-        key,
-        mode: Mode::Exclusive,
-        lease: None,
-        wait: Millis(0),
-        priority: 0,
-        lock_delay: Millis(0),
-        metadata: Metadata::new(),
-        value: None,
-    }
+    Acquire::new(session, RequestId::Native { seq, low: 0 }, key)
 }
 
 const S1: SessionId = SessionId(1 << 112 | 1);

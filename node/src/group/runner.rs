@@ -170,7 +170,7 @@ impl Runner {
         }
         let hint = server.current_leader.and_then(|id| self.home(id));
         self.step_down(state, &Refusal::NotLeader { hint });
-        self.metrics.leader_changed(leads);
+        self.metrics.leader_changed();
         if let Some(term) = term {
             self.group.replica.set_leading(true);
             let now = self.clock.now();
@@ -425,9 +425,7 @@ impl Runner {
                     }
                     Err(refusal) => {
                         for read in reads {
-                            let (Read::Query(_, reply) | Read::KeepAlive(_, reply) | Read::Observe(_, _, _, reply)) =
-                                read;
-                            reply.send(Err(refusal.clone()));
+                            read.into_reply().send(Err(refusal.clone()));
                         }
                     }
                 }

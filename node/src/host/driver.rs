@@ -38,11 +38,10 @@ pub(super) async fn run(host: Arc<Host>) {
             continue;
         }
         let term = group.replica.applied_term();
-        let (_, since) = *led_since.get_or_insert((term, now));
-        if led_since.is_some_and(|(of, _)| of != term) {
-            led_since = None;
-            continue;
-        }
+        let (_, since) = *match &mut led_since {
+            Some(led) if led.0 == term => led,
+            other => other.insert((term, now)),
+        };
         let Some(map) = group.replica.map() else { return };
         if !map.is_founded() {
             let placement = host.parts.nodes.iter().copied().collect();
