@@ -92,12 +92,13 @@ pub(crate) fn block_on(command: impl Future<Output = Result<ExitCode, Failure>>)
     done
 }
 
-/// Starts to log to stderr, as much as `WARDLOCK_LOG` says: `info` without it.
+/// Starts to log to stderr, as much as `WARDLOCK_LOG` says: without it `info`, and of the consensus library,
+/// which has a line for each heartbeat of each group, warnings only.
 pub(crate) fn log_to_stderr() {
     use std::io::IsTerminal;
 
     let filter = tracing_subscriber::EnvFilter::try_from_env("WARDLOCK_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn"));
     let ansi = std::io::stderr().is_terminal();
     // A second start, as in tests, keeps the first.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).try_init();

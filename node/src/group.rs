@@ -25,7 +25,10 @@ use wardlock_router::link::Replier;
 use wardlock_wire::Op;
 
 pub use self::inbox::Inbox;
-use crate::raft::{Raft, store::Replica};
+use crate::{
+    disk::log::GroupLog,
+    raft::{Raft, store::Replica},
+};
 
 /// An operation of a client or of another shard, as it came from the network.
 pub struct Ask {
@@ -48,6 +51,8 @@ pub struct Group {
     pub raft: Raft,
     /// The applied state.
     pub replica: Arc<Replica>,
+    /// Its log, which knows its durable vote.
+    pub log: GroupLog,
     /// Where requests go.
     pub inbox: Arc<Inbox>,
 }

@@ -37,6 +37,7 @@ use wardlock_wire::Report;
 
 pub use self::dispatch::Door;
 use crate::{
+    barrier::Barrier,
     clock::Clock,
     config::Timing,
     disk::{OnFatal, log::SharedLog, snapshots::Snapshots},
@@ -84,6 +85,7 @@ pub struct Host {
     parts: Parts,
     config: Arc<openraft::Config>,
     groups: DashMap<GroupId, Group>,
+    barrier: Arc<Barrier>,
     reports: Mutex<BTreeMap<NodeId, (Report, Duration)>>,
     /// Told whenever a group was added to `groups`.
     opened: watch::Sender<()>,
@@ -118,6 +120,7 @@ impl Host {
         let host = Arc::new(Host {
             config: Arc::new(config),
             groups: DashMap::new(),
+            barrier: Arc::new(Barrier::new(Arc::clone(&parts.transport), parts.timing.election_max)),
             reports: Mutex::default(),
             opened: watch::Sender::new(()),
             draining: AtomicBool::new(false),
@@ -131,6 +134,7 @@ impl Host {
             host.open_group(PLACEMENT, &founders).await?;
         }
         host.spawn(Arc::clone(&host).follow_map());
+        host.spawn(Arc::clone(&host.barrier).run());
         host.spawn(beat::run(Arc::clone(&host)));
         host.spawn(compaction::run(Arc::clone(&host)));
         host.spawn(report::run(Arc::clone(&host)));
@@ -245,14 +249,17 @@ impl Host {
         for place in places {
             let _ = network.new_client(place.id.0, &Home(place.node)).await;
         }
-        let raft = Raft::new(own.id.0, Arc::clone(&self.config), network, self.parts.log.group(id), store)
+        let log = self.parts.log.group(id);
+        let raft = Raft::new(own.id.0, Arc::clone(&self.config), network, log.clone(), store)
             .await
             .map_err(|error| failed(error.to_string()))?;
-        let group = Group { id, replica_id: own.id, raft: raft.clone(), replica, inbox: Arc::new(Inbox::default()) };
+        let group =
+            Group { id, replica_id: own.id, raft: raft.clone(), replica, log, inbox: Arc::new(Inbox::default()) };
         if id != PLACEMENT {
             let runner = Runner {
                 group: group.clone(),
                 clock: Arc::clone(&self.parts.clock),
+                barrier: Arc::clone(&self.barrier),
                 client: self.parts.client.clone(),
                 disk_low: Arc::clone(&self.parts.disk_low),
                 maps: self.parts.maps.subscribe(),

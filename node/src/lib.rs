@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod barrier;
 pub mod certs;
 pub mod cli;
 pub mod clock;

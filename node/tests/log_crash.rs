@@ -24,7 +24,7 @@ const GROUPS: u64 = 3;
 
 /// Few rows and little slack, so that resets and deletions happen all the time.
 fn tight() -> Options {
-    Options { max_rows: 6, slack_bytes: 4 << 10, ..small() }
+    Options { max_rows: 6, slack_bytes: 4 << 10, committed_every: 3, ..small() }
 }
 
 /// One group as the script drives it, and what it should hold after each call.

@@ -286,6 +286,62 @@ fn without_a_majority_nothing_is_answered_and_all_returns_with_it() {
 }
 
 /// Of four nodes three hold the placement group; the fourth follows the map and hosts shards all the same.
+/// The one who is deposed does not know it: it is cut off from the others, not from its clients.
+#[test]
+fn a_leader_that_was_cut_off_serves_nothing_that_a_later_one_has_changed() {
+    paused(async {
+        for round in 0..6_u64 {
+            let cluster = Cluster::start().await;
+            let client = cluster.client().await;
+            let session = open(&client, 600_000).await;
+            let outcome = client.write(acquire(&client, session, "cut", 0), PATIENCE).await;
+            let Ok(Outcome::Granted(grant)) = outcome else { panic!("{outcome:?}") };
+            let map = client.map();
+            let group = map.owner(wardlock_placement::hash_name(&map.hash_key, "cut")).expect("a shard");
+            let leader = |cluster: &Cluster, old: Option<NodeId>| {
+                let leads = |(node, (host, _)): (&NodeId, &(Arc<Host>, SharedLog))| {
+                    let status = host.status();
+                    let leads = status.groups.iter().any(|g| g.group == group && g.leader == Some(*node));
+                    (leads && Some(*node) != old).then_some(*node)
+                };
+                cluster.hosts.iter().find_map(leads)
+            };
+            let old = leader(&cluster, None).expect("a leader");
+            // At another phase of its heartbeats each time.
+            tokio::time::sleep(Duration::from_millis(37 * round)).await;
+            for other in (1..=3).map(NodeId).filter(|node| *node != old) {
+                cluster.hub.cut(old, other);
+            }
+            let direct = cluster.hub.attach_client(5_000);
+            let released = async {
+                let release =
+                    Command::Release { request: client.random_request(), key: key("cut"), lock_id: grant.lock_id };
+                assert_eq!(client.write(release, PATIENCE).await, Ok(Outcome::Released), "by the new leader");
+                Instant::now()
+            };
+            let stale = async {
+                let mut served = (0, None);
+                for _ in 0..4_000 {
+                    let asked = Instant::now();
+                    let op = wardlock_wire::Op::Read(Query::Object { key: key("cut") });
+                    let epoch = wardlock_machine::RangeEpoch(map.groups[&group].epoch.0);
+                    let body = Body::Shard { group, epoch, patience_ms: 1_000, op };
+                    let answer = direct.call(old, wardlock_wire::Lane::Client, body);
+                    if let Ok(Response::Answer(Answer::Object(Some(_)))) = answer.await {
+                        served = (served.0 + 1, Some(asked));
+                    }
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                served
+            };
+            let (released, (_, last)) = tokio::join!(released, stale);
+            assert!(last.is_none_or(|asked| asked < released), "a read asked at {last:?} missed the release");
+            let new = leader(&cluster, Some(old));
+            assert!(new.is_some(), "another leads");
+        }
+    });
+}
+
 #[test]
 fn clusters_of_other_sizes_work() {
     for nodes in [1, 4, 5] {

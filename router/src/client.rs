@@ -302,6 +302,7 @@ fn unexpected(response: &Response) -> Error {
         Response::Map(_) => "a map",
         Response::Status(_) => "a status",
         Response::Done => "a bare confirmation",
+        Response::Confirmed(_) => "words on leaderships",
     };
     Error::Malformed(format!("the node answered with {kind}"))
 }

@@ -3,12 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
-use openraft::{
-    Instant, ReadPolicy,
-    async_runtime::watch::WatchReceiver,
-    errors::{ClientWriteError, LinearizableReadError, RaftError},
-    impls::ProgressResponder,
-};
+use openraft::{Instant, async_runtime::watch::WatchReceiver, errors::ClientWriteError, impls::ProgressResponder};
 use wardlock_machine::{Batch, Command, EndReason, Outcome, SessionId, ShardId, Term};
 use wardlock_placement::GroupId;
 use wardlock_router::Client;
@@ -28,7 +23,8 @@ const ERRAND_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) fn has_quorum(group: &Group, patience: Duration) -> bool {
     let metrics = group.raft.metrics();
     let metrics = metrics.borrow_watched();
-    if metrics.membership_config.voter_ids().count() < 2 {
+    let alone = metrics.membership_config.membership().get_joint_config().iter().all(|voters| voters.len() < 2);
+    if alone {
         return true;
     }
     metrics.last_quorum_acked.as_ref().is_none_or(|at| at.elapsed() < patience)
@@ -61,19 +57,6 @@ pub(super) async fn propose(
             Ok(Err(_)) | Err(_) => Err(Refusal::OutcomeUnknown),
         }
     }
-}
-
-/// One round of read-index: this replica led after the call, and everything committed before it is applied.
-pub(super) async fn round(group: &Group) -> Result<(), Refusal> {
-    let linearizer = match group.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-        Ok(linearizer) => linearizer,
-        Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
-            return Err(Refusal::NotLeader { hint: None });
-        }
-        Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => return Err(Refusal::NoQuorum),
-        Err(RaftError::Fatal(_)) => return Err(Refusal::Stopping),
-    };
-    linearizer.await_ready(&group.raft).await.map(drop).map_err(|_| Refusal::Stopping)
 }
 
 /// Tells whoever waits for these outcomes.

@@ -23,12 +23,17 @@ use wardlock_wire::{Op, Refusal};
 
 use super::{
     Group,
-    calls::{has_quorum, propose, refuse, round, run_errand},
+    calls::{has_quorum, propose, refuse, run_errand},
     errands::{Done, Errand},
     inbox::Arrived,
     leader::{Leader, Read, Slot},
 };
-use crate::{clock::Clock, disk::OnFatal, metrics::ShardMetrics};
+use crate::{
+    barrier::{Barrier, Question},
+    clock::Clock,
+    disk::OnFatal,
+    metrics::ShardMetrics,
+};
 
 /// The most entries of one group under way. The second forms while the first is on its way to disk.
 const PROPOSALS: usize = 2;
@@ -51,6 +56,8 @@ pub struct Runner {
     pub group: Group,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Confirms leaderships, for all groups of the node at once.
+    pub barrier: Arc<Barrier>,
     /// Reaches other shards.
     pub client: Client,
     /// Whether the disk is nearly full.
@@ -380,8 +387,15 @@ impl Runner {
             let reads = leader.take_reads();
             if !reads.is_empty() {
                 state.rounds += 1;
-                let (group, number) = (self.group.clone(), state.leader);
-                state.running.push(Box::pin(async move { (number, Event::Round(reads, round(&group).await)) }));
+                let question = Question {
+                    group: self.group.id,
+                    replica: self.group.replica_id,
+                    term: leader.term,
+                    members: Arc::clone(&self.group.raft.metrics().borrow_watched().membership_config),
+                    log: self.group.log.clone(),
+                };
+                let (confirmed, number) = (self.barrier.ask(question), state.leader);
+                state.running.push(Box::pin(async move { (number, Event::Round(reads, confirmed.await)) }));
             }
         }
         for errand in leader.take_errands() {

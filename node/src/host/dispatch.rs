@@ -8,12 +8,16 @@ use std::{
 use wardlock_placement::{GroupId, MapVersion, NodeId, PLACEMENT};
 use wardlock_router::link::{Peer, Replier, Service};
 use wardlock_wire::{
-    Body, Op, Refusal, Response,
+    Body, Claim, Op, Refusal, Response, Standing,
     raft::{RaftReply, RaftRequest},
 };
 
 use super::{Host, inbound};
-use crate::group::{Ask, Group};
+use crate::{
+    barrier::stands,
+    group::{Ask, Group},
+    raft::types::vote_to_wire,
+};
 
 /// The longest that a question for a newer map is held.
 const MAP_WAIT: Duration = Duration::from_secs(60);
@@ -50,7 +54,7 @@ impl Host {
     fn dispatch(self: &Arc<Self>, peer: &Peer, body: Body, reply: Replier) {
         match body {
             Body::Shard { group, patience_ms, op, .. } => self.shard(peer, group, patience_ms, op, reply),
-            Body::Raft { .. } | Body::Report(_) if peer.node.is_none() => {
+            Body::Raft { .. } | Body::Report(_) | Body::Confirm(_) if peer.node.is_none() => {
                 reply.send(Err(Refusal::NotAllowed("only nodes may send this".to_owned())));
             }
             Body::Raft { to, request: RaftRequest::Transfer { to: next, .. }, .. }
@@ -73,8 +77,20 @@ impl Host {
             }
             Body::Map { known, wait_ms } => self.answer_map(known, wait_ms, reply),
             Body::Transfer { group, to } => self.transfer(group, to, reply),
+            Body::Confirm(claims) => {
+                let stand = claims.iter().map(|claim| self.stands(claim)).collect();
+                reply.send(Ok(Response::Confirmed(stand)));
+            }
             Body::Status if self.is_draining() => reply.send(Err(Refusal::Stopping)),
             Body::Status => reply.send(Ok(Response::Status(self.status()))),
+        }
+    }
+
+    /// By the durable vote of the very replica that is meant.
+    fn stands(&self, claim: &Claim) -> Standing {
+        match self.groups.get(&claim.group).filter(|group| group.replica_id == claim.to) {
+            Some(group) => stands(group.log.vote().map(|vote| vote_to_wire(&vote)), claim.vote),
+            None => Standing::Unknown,
         }
     }
 

@@ -4,6 +4,7 @@
 use std::{
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use openraft::{EntryPayload, RaftLogReader, storage::RaftLogStorage, type_config::TypeConfigExt};
@@ -221,7 +222,7 @@ pub fn never() -> OnFatal {
 }
 
 pub fn small() -> Options {
-    Options { cache_bytes: 1 << 20, ..Options::default() }
+    Options { cache_bytes: 1 << 20, committed_every: 1, linger: Duration::ZERO, ..Options::default() }
 }
 
 /// Runs a test body on one thread whose clock stands still unless everybody waits.

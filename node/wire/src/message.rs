@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use wardlock_machine::{Answer, Command, Key, Object, Outcome, Query, RangeEpoch, Revision, SessionId, WallMs};
 use wardlock_placement::{GroupId, MapVersion, NodeId, ReplicaId, ShardMap};
 
-use crate::raft::{RaftReply, RaftRequest};
+use crate::raft::{RaftReply, RaftRequest, Vote};
 
 /// The version of everything in this crate. Nodes refuse a peer with another.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// What a client says that takes whichever cluster its certificate lets it into.
 pub const ANY_CLUSTER: &str = "";
@@ -117,6 +117,30 @@ pub enum Body {
     },
     /// What this node knows of itself and its groups, for `/cluster`.
     Status,
+    /// Whether these leaderships still stand, as far as the votes of the replicas here go. Nodes only.
+    Confirm(Vec<Claim>),
+}
+
+/// A leadership that its holder wants confirmed by another replica of the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The group.
+    pub group: GroupId,
+    /// The replica that is asked.
+    pub to: ReplicaId,
+    /// The vote that the leader holds.
+    pub vote: Vote,
+}
+
+/// A replica's word on a [`Claim`], by its durable vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// It has voted for this leader in this term, and for nobody later.
+    Stands,
+    /// It has voted in a later term.
+    Deposed,
+    /// Neither, or the replica is not here.
+    Unknown,
 }
 
 /// An operation on a shard.
@@ -173,6 +197,8 @@ pub enum Response {
     Status(Status),
     /// To [`Body::Report`] and [`Body::Transfer`].
     Done,
+    /// To [`Body::Confirm`], a word for each claim, in order.
+    Confirmed(Vec<Standing>),
 }
 
 /// The answer to a keep-alive.

@@ -30,6 +30,9 @@ use crate::{
 /// A commit moves groups until this much was moved, at least one: a stall that nobody notices.
 const RESET_BYTES: u64 = 1 << 20;
 
+/// From so many entries a commit on, others are on their way and worth waiting for.
+const COMPANY: f64 = 3.0;
+
 /// Why a commit failed. There is no retry.
 #[derive(Debug, thiserror::Error)]
 enum WriteError {
@@ -54,6 +57,8 @@ pub struct LogWriter {
     marks: BTreeMap<GroupId, Marks>,
     /// Groups whose committed position is ahead of what they have on disk: written once it is not.
     owed: BTreeMap<GroupId, Arc<Group>>,
+    /// Commits since they were last written.
+    owing: u32,
     row: RowBuilder,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
@@ -72,7 +77,7 @@ impl LogWriter {
         on_fatal: OnFatal,
     ) -> LogWriter {
         let (owed, row) = (BTreeMap::new(), RowBuilder::default());
-        LogWriter { db, layout, marks, owed, row, queue, counters, options, on_fatal }
+        LogWriter { db, layout, marks, owed, owing: 0, row, queue, counters, options, on_fatal }
     }
 
     /// Runs the writer on a thread of its own. It ends when the log is closed.
@@ -88,16 +93,19 @@ impl LogWriter {
         let live_bytes = metrics::gauge!("wardlock_log_bytes");
         self.count_rows();
         let mut batch = Vec::new();
+        // Entries a commit, a moving average.
+        let mut company = 0.0;
         while self.queue.drain(&mut batch).await {
             // Whoever is about to append gets the turn: on a shared thread the batch grows by a round.
             tokio::task::yield_now().await;
-            if !self.options.linger.is_zero() {
+            if company >= COMPANY && !self.options.linger.is_zero() {
                 tokio::time::sleep(self.options.linger).await;
             }
             self.queue.drain_now(&mut batch);
             let started = Instant::now();
             match self.commit(&batch) {
                 Ok(entries) => {
+                    company = (3.0 * company + entries as f64) / 4.0;
                     fsync.record(started.elapsed().as_secs_f64());
                     batch_entries.record(entries as f64);
                     live_bytes.set(self.queue.live_bytes.load(Relaxed) as f64);
@@ -108,6 +116,12 @@ impl LogWriter {
                 }
                 Err(error) => return self.fail(batch, &error),
             }
+        }
+        self.owing = self.options.committed_every;
+        if !self.owed.is_empty()
+            && let Err(error) = self.commit(&[])
+        {
+            self.fail(batch, &error);
         }
     }
 
@@ -148,7 +162,11 @@ impl LogWriter {
                 }
             }
         }
-        self.settle_committed(&mut touched);
+        self.owing += 1;
+        if self.owing >= self.options.committed_every {
+            self.owing = 0;
+            self.settle_committed(&mut touched);
+        }
         self.write(row, &touched)?;
         Ok(entries_written)
     }
