@@ -21,6 +21,8 @@ mod recorder;
 mod sessions;
 mod shards;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::{
@@ -94,8 +96,13 @@ struct Account {
 impl Bench {
     /// Connects and opens the sessions. Must be called within a tokio runtime.
     pub(crate) async fn connect(options: &Options) -> anyhow::Result<Bench> {
+        let sessions = Plan::of(options).sessions;
+        Bench::over(Target::connect(&options.place, sessions).await?, options).await
+    }
+
+    /// The same, over a target that has room for the sessions.
+    async fn over(target: Target, options: &Options) -> anyhow::Result<Bench> {
         let plan = Plan::of(options);
-        let target = Target::connect(&options.place, plan.sessions).await?;
         let shards = Arc::new(Shards::of(&target, plan.names));
         let check_reads = target.about().consistency == "linearizable";
         let load = Arc::new(Load::new(target, Book::new(plan.clone(), shards.clone(), check_reads)));

@@ -123,6 +123,7 @@ pub(crate) mod tests {
     use super::*;
 
     #[derive(Parser)]
+    #[command(args_override_self = true)]
     struct Wrapped {
         #[command(flatten)]
         options: Options,
