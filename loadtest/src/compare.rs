@@ -172,7 +172,7 @@ fn warnings(a: &[Report], b: &[Report]) -> Vec<String> {
     let differing = differences(a, b);
     if !differing.is_empty() {
         warnings.push(format!(
-            "A and B differ in more than one thing, which makes the comparison doubtful: {}",
+            "A and B were not measured alike, which makes the comparison doubtful: {}",
             differing.join("; ")
         ));
     }

@@ -56,9 +56,9 @@ struct Size {
 }
 
 const WIDE: Size =
-    Size { class: "wide", width: 540.0, height: 300.0, left: 54.0, right: 14.0, top: 24.0, bottom: 40.0 };
+    Size { class: "wide", width: 540.0, height: 300.0, left: 56.0, right: 14.0, top: 24.0, bottom: 40.0 };
 const NARROW: Size =
-    Size { class: "narrow", width: 350.0, height: 264.0, left: 48.0, right: 10.0, top: 24.0, bottom: 40.0 };
+    Size { class: "narrow", width: 350.0, height: 264.0, left: 52.0, right: 10.0, top: 24.0, bottom: 40.0 };
 
 /// Width of a digit of the axes' letters.
 const LETTER: f64 = 7.2;

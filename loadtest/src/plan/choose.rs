@@ -45,7 +45,7 @@ pub(super) struct Candidate {
 pub(super) struct State {
     pub(super) p99_ms: f64,
     pub(super) mean_ms: f64,
-    /// The share of the busiest node's cores that operations take without rounds.
+    /// The share of saturation: what operations, without rounds, take of the busiest node's cores.
     pub(super) busy: f64,
     pub(super) server_us: f64,
     pub(super) in_flight: f64,
@@ -55,7 +55,10 @@ pub(super) struct State {
 pub(super) fn candidates(fitted: &Fitted, demand: &Demand) -> Vec<Candidate> {
     let mut candidates = Vec::new();
     for nodes in 3..=demand.nodes_max {
+        // A node that leads nothing is of no use; where so many shards were not measured, the most that were.
+        let most = fitted.ranges.shards.1;
         let best = shard_counts(&fitted.ranges)
+            .filter(|shards| *shards >= nodes || *shards == most)
             .map(|shards| candidate(fitted, demand, nodes, shards))
             .max_by(|a, b| a.most.total_cmp(&b.most).then(b.shards.cmp(&a.shards)));
         candidates.extend(best);
@@ -91,37 +94,23 @@ fn candidate(fitted: &Fitted, demand: &Demand, nodes: u32, shards: u32) -> Candi
     Candidate { nodes, shards, whole: with(nodes, demand.load), degraded, most: low, suffices }
 }
 
-/// The cluster at rest under an open load: operations in flight are load × mean latency, and latency depends on how many
-/// shards these keep busy. None where no such rest exists.
+/// The cluster under an open load; none where it is saturated.
 fn state(model: &Model, demand: &Demand, nodes: u32, shards: u32, load: f64) -> Option<State> {
     let led_by_busiest = f64::from(shards.div_ceil(nodes));
     let even = f64::from(shards) / f64::from(nodes);
     // All of a shard's work counts as its leader's: the busiest leader sets the pace.
-    let cores = f64::from(nodes) * demand.cores_per_node * even / led_by_busiest;
-    let at =
-        |in_flight: f64| Load { replicas: REPLICAS, shards: f64::from(shards), reads: demand.reads / 100.0, in_flight };
-    let mut in_flight = 1e-3;
-    let mut state = None;
-    for _ in 0..200 {
-        let shape = at(in_flight);
-        let work = model.server_work(&shape);
-        let cycle = work.cycle_ms(load, cores)?;
-        let mean_ms = model.mean_ms(cycle);
-        state = Some(State {
-            p99_ms: model.p99_ms(cycle),
-            mean_ms,
-            busy: work.busy(load, cores),
-            server_us: model.server_us(&shape),
-            in_flight,
-        });
-        // From below, each step keeps more shards busy, so this rises to its limit.
-        let next = (load * mean_ms / 1e3).max(1e-3);
-        if (next / in_flight - 1.0).abs() < 1e-6 {
-            break;
-        }
-        in_flight = next;
-    }
-    state
+    let led = f64::from(nodes) * demand.cores_per_node * even / led_by_busiest;
+    // A shard does one thing after the other: it keeps one core busy at the most.
+    let cores = led.min(f64::from(shards));
+    let shape = Load { replicas: REPLICAS, shards: f64::from(shards), reads: demand.reads / 100.0, in_flight: 1.0 };
+    let (in_flight, cycle, busy) = model.open_loop(&shape, load, cores)?;
+    Some(State {
+        p99_ms: model.p99_ms(cycle),
+        mean_ms: model.mean_ms(cycle),
+        busy,
+        server_us: model.server_us(&Load { in_flight, ..shape }),
+        in_flight,
+    })
 }
 
 /// What lies outside what was measured, in words.

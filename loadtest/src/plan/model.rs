@@ -10,16 +10,17 @@
 //!                   + replicas·(c_read_round·(shards reading) + c_write_round·(shards writing)) / n
 //! ```
 //!
-//! and latency goes in cycles, one round of every shard that has work. The CPU serves the rounds of a cycle and
-//! the operations that arrive meanwhile, so a cycle stretches as the load nears saturation:
+//! and latency goes in cycles: one round of every shard that has work, and the operations in flight:
 //!
 //! ```text
-//! cycle   = (CPU of a cycle's rounds / cores) / (1 − load / saturation)
+//! cycle   = (CPU of a cycle's rounds + n·CPU of an operation without its rounds) / cores
 //! latency = base + factor·cycle,  for the mean and, with a base and factor of its own, for the p99
 //! ```
 //!
-//! where saturation is the load at which the operations alone, without rounds, would take all cores. In a closed loop
-//! `n` is the number of clients and the throughput follows: `throughput × mean latency = n`.
+//! With `throughput × mean latency = n` (Little's law) both loops follow. In a closed loop `n` is the number of
+//! clients, and the throughput is what comes out. In an open loop the load is given, and solving for `n` yields
+//! latency that is inflated by `1 / (1 − load / saturation)`, where saturation is the load at which the operations
+//! alone, without rounds, would take all cores.
 //!
 //! # Promises
 //! 1. Coefficients are costs and delays: none is negative.
@@ -94,20 +95,9 @@ impl Load {
 }
 
 impl Work {
-    /// Milliseconds of a cycle at `load` operations per second on `cores`; none from saturation on.
-    pub(super) fn cycle_ms(&self, load: f64, cores: f64) -> Option<f64> {
-        let busy = self.busy(load, cores);
-        (busy < 0.99).then(|| self.rounds / cores / 1e3 / (1.0 - busy))
-    }
-
-    /// The share of the cores that the operations alone take, without rounds.
-    pub(super) fn busy(&self, load: f64, cores: f64) -> f64 {
-        load * self.operation / 1e6 / cores
-    }
-
-    /// The load at which that share is one.
-    pub(super) fn saturation(&self, cores: f64) -> f64 {
-        cores * 1e6 / self.operation.max(1e-3)
+    /// Milliseconds of a cycle.
+    pub(super) fn cycle_ms(&self, in_flight: f64, cores: f64) -> f64 {
+        (self.rounds + in_flight * self.operation) / cores / 1e3
     }
 }
 
@@ -125,21 +115,15 @@ impl Model {
             .collect::<Vec<_>>();
         let generator = least_squares::fit(&generator).unwrap_or_default();
         let mut model = Model { server, generator, mean: [0.0; FEATURES], p99: [0.0; FEATURES] };
-        let latency = |model: &Model, figure: fn(&Point) -> f64| {
-            let rows: Option<Vec<Row>> = points
-                .iter()
-                .map(|point| {
-                    let work = model.measured_work(&point.load);
-                    // A cell that ran at the model's very limit shows the limit, not an endless cycle.
-                    let load = point.throughput.min(0.95 * work.saturation(point.cores));
-                    let cycle = work.cycle_ms(load, point.cores)?;
-                    Some(Row { features: [1.0, cycle, 0.0, 0.0], figure: figure(point) })
-                })
-                .collect();
-            least_squares::fit(&rows?)
+        let latency = |figure: fn(&Point) -> f64| {
+            let row = |point: &Point| {
+                let cycle = model.measured_work(&point.load).cycle_ms(point.load.in_flight, point.cores);
+                Row { features: [1.0, cycle, 0.0, 0.0], figure: figure(point) }
+            };
+            least_squares::fit(&points.iter().map(row).collect::<Vec<_>>())
         };
-        model.mean = latency(&model, |point| point.mean_ms)?;
-        model.p99 = latency(&model, |point| point.p99_ms)?;
+        let (mean, p99) = (latency(|point| point.mean_ms)?, latency(|point| point.p99_ms)?);
+        (model.mean, model.p99) = (mean, p99);
         let explains = server[2] + server[3] > 0.0 && model.mean[1] > 0.0 && model.p99[1] > 0.0;
         explains.then_some(model)
     }
@@ -176,16 +160,33 @@ impl Model {
 
     /// Throughput and p99 of a closed loop of `load.in_flight` clients on the measured machine.
     pub(super) fn closed_loop(&self, load: &Load, cores: f64) -> (f64, f64) {
-        let work = self.measured_work(load);
-        let (mut low, mut high) = (0.0, 0.99 * work.saturation(cores));
-        for _ in 0..80 {
-            let middle = (low + high) / 2.0;
-            let held = work.cycle_ms(middle, cores).map(|cycle| middle * self.mean_ms(cycle) / 1e3);
-            match held {
-                Some(in_flight) if in_flight < load.in_flight => low = middle,
-                _ => high = middle,
+        let cycle = self.measured_work(load).cycle_ms(load.in_flight, cores);
+        (1e3 * load.in_flight / self.mean_ms(cycle), self.p99_ms(cycle))
+    }
+
+    /// An open loop of `rate` operations per second: operations in flight, cycle, and the share of saturation. `shape` is
+    /// the cluster, its operations in flight not looked at. None from saturation on.
+    pub(super) fn open_loop(&self, shape: &Load, rate: f64, cores: f64) -> Option<(f64, f64, f64)> {
+        let [base, factor, ..] = self.mean;
+        let operation = self.server_work(&Load { in_flight: 1.0, ..*shape }).operation;
+        let inflation = rate * operation * factor / cores / 1e6;
+        // Where the fit has the CPU wait less than the work is long, the work is the bound.
+        let share = inflation.max(rate * operation / cores / 1e6);
+        if share >= 0.99 {
+            return None;
+        }
+        // More in flight keep more shards busy, at most all: from below, this rises to its limit.
+        let mut in_flight = 1e-3;
+        for _ in 0..200 {
+            let rounds = self.server_work(&Load { in_flight, ..*shape }).rounds;
+            let next = (rate / 1e3 * (base + factor * rounds / cores / 1e3) / (1.0 - inflation)).max(1e-3);
+            let change = next / in_flight - 1.0;
+            in_flight = next;
+            if change < 1e-6 {
+                break;
             }
         }
-        (low, self.p99_ms(work.cycle_ms(low, cores).unwrap_or(f64::INFINITY)))
+        let cycle = self.server_work(&Load { in_flight, ..*shape }).cycle_ms(in_flight, cores);
+        Some((in_flight, cycle, share))
     }
 }

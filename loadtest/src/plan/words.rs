@@ -11,7 +11,7 @@ use super::{
 pub(super) fn plan(fitted: &Fitted, demand: &Demand, candidates: &[Candidate]) -> String {
     let mut text = String::new();
     let Some(last) = candidates.last() else { return text };
-    answer(demand, last, &mut text);
+    answer(fitted, demand, last, &mut text);
     table(demand, candidates, &mut text);
     if !last.suffices {
         obstacle(fitted, demand, last, &mut text);
@@ -28,7 +28,7 @@ pub(super) fn plan(fitted: &Fitted, demand: &Demand, candidates: &[Candidate]) -
     text
 }
 
-fn answer(demand: &Demand, chosen: &Candidate, text: &mut String) {
+fn answer(fitted: &Fitted, demand: &Demand, chosen: &Candidate, text: &mut String) {
     let asked = format!(
         "{} operations/s, {} % reads, p99 within {}, {} cores a node",
         rate(demand.load),
@@ -36,27 +36,32 @@ fn answer(demand: &Demand, chosen: &Candidate, text: &mut String) {
         time(demand.p99_ms),
         demand.cores_per_node
     );
-    let _ = match (chosen.suffices, chosen.whole, chosen.degraded) {
-        (true, Some(whole), Some(degraded)) => writeln!(
-            text,
-            "{} nodes, {} shards\n  for {asked}\n\n  \
-             expected       p99 {}, mean {}; {:.1} µs of CPU per operation over all nodes\n  \
-             one node lost  p99 {}, mean {}; operations alone take {:.0} % of the busiest node (at most {:.0} %)\n  \
-             headroom       with one node lost it carries up to {} operations/s within the objective, {:.0} % more\n",
-            chosen.nodes,
-            chosen.shards,
-            time(whole.p99_ms),
-            time(whole.mean_ms),
-            whole.server_us,
-            time(degraded.p99_ms),
-            time(degraded.mean_ms),
-            100.0 * degraded.busy,
-            100.0 * BUSY,
-            rate(chosen.most),
-            100.0 * (chosen.most / demand.load - 1.0),
-        ),
-        _ => writeln!(text, "No cluster of up to {} nodes suffices\n  for {asked}\n", demand.nodes_max),
+    let (true, Some(whole), Some(degraded)) = (chosen.suffices, chosen.whole, chosen.degraded) else {
+        let _ = writeln!(text, "No cluster of up to {} nodes suffices\n  for {asked}\n", demand.nodes_max);
+        return;
     };
+    let measured = fitted.ranges.throughput.1;
+    let beyond = match chosen.most > measured {
+        true => format!(";\n                 more than {} was not measured", rate(measured)),
+        false => String::new(),
+    };
+    let _ = writeln!(
+        text,
+        "{} nodes, {} shards\n  for {asked}\n\n  \
+         expected       p99 {}, mean {}; {:.1} µs of CPU per operation over all nodes\n  \
+         one node lost  p99 {}, mean {}; operations alone take {:.0} % of the busiest node (at most {:.0} %)\n  \
+         headroom       with one node lost it carries up to {} operations/s within the objective{beyond}\n",
+        chosen.nodes,
+        chosen.shards,
+        time(whole.p99_ms),
+        time(whole.mean_ms),
+        whole.server_us,
+        time(degraded.p99_ms),
+        time(degraded.mean_ms),
+        100.0 * degraded.busy,
+        100.0 * BUSY,
+        rate(chosen.most),
+    );
 }
 
 fn table(demand: &Demand, candidates: &[Candidate], text: &mut String) {
@@ -113,8 +118,8 @@ fn grounds(fitted: &Fitted, text: &mut String) {
         "\nThe model, fitted to {} cells measured on {} ({} cores)\n  \
          CPU         a read {read:.2} µs, a write {write:.2} µs on each replica;\n              \
          a round of a shard, on each replica: for reads {read_round:.1} µs, for writes {write_round:.1} µs\n  \
-         mean        {:.2} ms + {:.2} × cycle; a cycle is one round of every shard that has work,\n              \
-         and stretches as 1 / (1 − load / saturation)\n  \
+         mean        {:.2} ms + {:.2} × cycle; a cycle is one round of every shard that has work and all\n              \
+         operations in flight, so it stretches as 1 / (1 − load / saturation)\n  \
          p99         {:.2} ms + {:.2} × cycle\n  \
          error       of cells it had not seen: throughput {}, p99 {}",
         fitted.cells,
@@ -146,7 +151,7 @@ fn assumptions(fitted: &Fitted, demand: &Demand, text: &mut String) {
          - each node has {} cores of its own like the measured ones ({}); in the sweep all nodes and the generator shared them,\n    \
          the generator's share is fitted apart and left out;\n  \
          - each shard has 3 replicas, leaders are spread evenly, and all work of a shard counts as its leader's:\n    \
-         the node that leads most shards sets the pace;\n  \
+         the node that leads most shards sets the pace; a shard keeps at most one core busy;\n  \
          - disks and network are as fast as the measured ones: add a round trip of your network to the latency of a read\n    \
          or a write where it is not loopback;\n  \
          - names spread the load evenly over shards, and the workload is otherwise the sweep's;\n  \
