@@ -4,10 +4,17 @@
 //! them run on one thread: the generator shares a machine with what it measures.
 
 mod bench;
+mod compare;
+#[cfg(test)]
+mod fixture;
+mod load;
+mod page;
+mod plan;
 mod proc;
 mod report;
 mod run;
 mod safety;
+mod sweep_file;
 mod table;
 mod target;
 mod workload;
@@ -33,11 +40,17 @@ struct Arguments {
 #[derive(clap::Subcommand)]
 enum Command {
     Run(Box<run::Options>),
+    Report(page::Options),
+    Compare(compare::Options),
+    Plan(plan::Options),
 }
 
 async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(options) => run::command(&options).await,
+        Command::Report(options) => page::command(&options),
+        Command::Compare(options) => compare::command(&options),
+        Command::Plan(options) => plan::command(&options),
     }
 }
 
