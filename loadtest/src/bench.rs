@@ -116,11 +116,6 @@ impl Bench {
         &self.plan
     }
 
-    /// The system under load.
-    pub(crate) fn target(&self) -> &Target {
-        &self.load.target
-    }
-
     /// Loads for the warm-up and then `duration`, with so many operations a second, or in a closed loop, from
     /// so many clients, so many percent of them reads.
     pub(crate) async fn measure(

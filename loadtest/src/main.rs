@@ -59,8 +59,18 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(dispatch(command)));
     result.unwrap_or_else(|error| {
-        // Errors of the client print their causes themselves.
-        eprintln!("wardlock-loadtest: {error}");
+        eprintln!("wardlock-loadtest: {}", said(&error));
         ExitCode::FAILURE
     })
+}
+
+/// An error and its causes, but for those that it names itself.
+fn said(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

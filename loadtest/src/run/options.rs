@@ -80,6 +80,9 @@ pub(crate) struct Options {
     /// Write the figures to this file, too.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) json: Option<PathBuf>,
+    /// Write a page of plots to this file.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
