@@ -65,7 +65,7 @@ pub(crate) struct Seen {
     pub(crate) ok: bool,
 }
 
-/// Operations that are due wait for a client, as many as become due in this time, before any is dropped.
+/// Operations that are due wait for a client for so long; then they are dropped.
 const BACKLOG: Duration = Duration::from_secs(1);
 /// How long the last answers are waited for, and how often locks are released meanwhile.
 const DRAIN: Duration = PATIENCE.saturating_add(Duration::from_secs(2));
