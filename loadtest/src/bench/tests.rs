@@ -69,12 +69,12 @@ async fn every_planted_bug_is_seen() {
 async fn promise_1_a_stall_counts_for_all_that_were_due_in_it() {
     let start = Instant::now();
     let fake = Fake::slow(1).stalled_until(start + Duration::from_millis(200));
-    let (report, ..) = measure(fake, "--clients 1 --rate 500 --warmup 0").await;
+    let (report, ..) = measure(fake, "--clients 1 --rate 200 --warmup 0").await;
     let (latency, service) = (&report.latency_ms.all, &report.service_ms.all);
-    // One operation was stalled, and a hundred were due meanwhile.
+    // One operation was stalled, and forty were due meanwhile.
     assert!(latency.p50.is_some_and(|p50| p50 > 30.0), "{latency:?}");
     assert!(service.p50 < latency.p50, "{service:?}");
-    assert!(report.generator.late > 50, "{:?}", report.generator);
+    assert!(report.generator.late > 20, "{:?}", report.generator);
 }
 
 #[tokio::test]
