@@ -6,6 +6,8 @@
 //! Latency is from the call to its answer; what a closed loop cannot show (how long operations would wait
 //! at a fixed arrival rate) it does not claim.
 
+#[cfg(feature = "peers")]
+mod peers;
 mod report;
 mod run;
 
@@ -38,10 +40,25 @@ enum Command {
     /// failed or two clients held one lock at once.
     #[command(after_help = EXAMPLE)]
     Run(run::Options),
+    /// Starts and ends etcd, ZooKeeper and Redis on this machine, to be measured beside Wardlock.
+    #[cfg(feature = "peers")]
+    Peers(peers::Options),
 }
 
 fn main() -> ExitCode {
-    let Arguments { command: Command::Run(options) } = Arguments::parse();
+    let options = match Arguments::parse().command {
+        Command::Run(options) => options,
+        #[cfg(feature = "peers")]
+        Command::Peers(options) => {
+            return match peers::run(&options) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("wardlock-loadtest: {error:#}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run::run(&options)));
     match result {
