@@ -91,11 +91,13 @@ struct Member {
 /// Does it.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let dir = directory(options.dir.as_deref())?;
-    match &options.command {
+    let done = match &options.command {
         Verb::Up { which } => up(&dir, *which),
         Verb::Down => down(&dir),
         Verb::Status => status(&dir),
-    }
+    };
+    // The causes belong to the message.
+    done.map_err(|error| anyhow::anyhow!("{error:#}"))
 }
 
 fn directory(given: Option<&Path>) -> anyhow::Result<PathBuf> {
@@ -113,7 +115,7 @@ fn up(dir: &Path, which: Which) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("{} cannot be created", dir.display()))?;
     let kind = rustix::fs::statfs(dir).with_context(|| format!("{} cannot be examined", dir.display()))?.f_type;
     ensure!(
-        i64::from(kind) != TMPFS,
+        kind != TMPFS,
         "{} is in memory, where fsync costs nothing: give a directory on a disk with --dir DIR",
         dir.display()
     );

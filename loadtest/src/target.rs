@@ -9,8 +9,16 @@
 //! 2. A [`Failure`] is a short and stable kind, so that failures can be counted by it.
 //! 3. What a failed [`Target::acquire`] may have been granted is given back in the background.
 
+#[cfg(feature = "peers")]
+mod etcd;
 pub(crate) mod quic;
+#[cfg(feature = "peers")]
+mod redis;
 mod seats;
+#[cfg(feature = "peers")]
+mod slots;
+#[cfg(feature = "peers")]
+mod zookeeper;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -91,7 +99,8 @@ pub(crate) enum Protocol {
 pub(crate) struct Place {
     /// The cluster: `http://HOST:PORT` of a gateway, or QUIC addresses of nodes, `HOST:PORT,HOST:PORT`.
     ///
-    /// From a gateway the shard map and the nodes' QUIC addresses are learnt.
+    /// From a gateway the shard map and the nodes' QUIC addresses are learnt. Built with the feature `peers`:
+    /// `etcd://`, `zookeeper://` or `redis://` and addresses as well.
     #[arg(long, env = "WARDLOCK_SERVER", value_name = "ADDRESS", default_value = "http://127.0.0.1:7400")]
     pub(crate) target: String,
     /// How to speak to it.
@@ -131,6 +140,15 @@ pub(crate) struct About {
 pub(crate) enum Target {
     /// Wardlock over native QUIC.
     Quic(quic::Quic),
+    /// etcd.
+    #[cfg(feature = "peers")]
+    Etcd(etcd::Etcd),
+    /// ZooKeeper.
+    #[cfg(feature = "peers")]
+    Zookeeper(zookeeper::Zookeeper),
+    /// One Redis.
+    #[cfg(feature = "peers")]
+    Redis(redis::Redis),
 }
 
 /// Hands a call to the variant.
@@ -138,6 +156,12 @@ macro_rules! each {
     ($self:ident, $target:ident => $call:expr) => {
         match $self {
             Target::Quic($target) => $call,
+            #[cfg(feature = "peers")]
+            Target::Etcd($target) => $call,
+            #[cfg(feature = "peers")]
+            Target::Zookeeper($target) => $call,
+            #[cfg(feature = "peers")]
+            Target::Redis($target) => $call,
         }
     };
 }
@@ -145,7 +169,21 @@ macro_rules! each {
 impl Target {
     /// Connects, with room for `sessions` sessions. Must be called within a tokio runtime.
     pub(crate) async fn connect(place: &Place, sessions: u32) -> anyhow::Result<Target> {
-        Ok(Target::Quic(quic::Quic::connect(place, sessions).await?))
+        match place.target.split_once("://").map(|(scheme, _)| scheme) {
+            #[cfg(feature = "peers")]
+            Some("etcd") => Ok(Target::Etcd(etcd::Etcd::connect(place, sessions).await?)),
+            #[cfg(feature = "peers")]
+            Some("zookeeper") => Ok(Target::Zookeeper(zookeeper::Zookeeper::connect(place, sessions).await?)),
+            #[cfg(feature = "peers")]
+            Some("redis") => Ok(Target::Redis(redis::Redis::connect(place, sessions).await?)),
+            #[cfg(not(feature = "peers"))]
+            Some(peer @ ("etcd" | "zookeeper" | "redis")) => {
+                anyhow::bail!(
+                    "{peer} needs a build with the feature: cargo build --release -p wardlock-loadtest --features peers"
+                )
+            }
+            _ => Ok(Target::Quic(quic::Quic::connect(place, sessions).await?)),
+        }
     }
 
     /// Opens session number `session`; one that is lost may be opened again.
@@ -197,6 +235,8 @@ impl Target {
     pub(crate) async fn learn_leaders(&self) {
         match self {
             Target::Quic(target) => target.learn_leaders().await,
+            #[cfg(feature = "peers")]
+            Target::Etcd(_) | Target::Zookeeper(_) | Target::Redis(_) => {}
         }
     }
 

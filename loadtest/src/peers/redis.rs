@@ -15,14 +15,17 @@ pub(super) const PORT: u16 = 16_379;
 
 /// The one, to be started.
 pub(super) fn members(dir: &Path) -> anyhow::Result<Vec<Member>> {
-    let binary =
-        program("redis-server").context("redis-server is missing: apt-get install --no-install-recommends redis-server")?;
+    let binary = program("redis-server")
+        .context("redis-server is missing: apt-get install --no-install-recommends redis-server")?;
     let mut command = Command::new(binary);
-    command
-        .args(["--bind", "127.0.0.1", "--port", &PORT.to_string()])
-        .arg("--dir")
-        .arg(clear(dir, SYSTEM, 1)?)
-        .args(["--appendonly", "yes", "--appendfsync", "always", "--save", ""]);
+    command.args(["--bind", "127.0.0.1", "--port", &PORT.to_string()]).arg("--dir").arg(clear(dir, SYSTEM, 1)?).args([
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+        "--save",
+        "",
+    ]);
     let address = format!("127.0.0.1:{PORT}");
     Ok(vec![Member { system: SYSTEM, number: 1, address, command, ready }])
 }

@@ -40,7 +40,8 @@ pub(super) fn members(dir: &Path) -> anyhow::Result<Vec<Member>> {
         Path::new(JAR).is_file() && Path::new(LOG_JAR).is_file(),
         "{JAR} is missing: apt-get install --no-install-recommends zookeeper"
     );
-    let java = program("java").context("ZooKeeper needs Java: apt-get install --no-install-recommends default-jre-headless")?;
+    let java = program("java")
+        .context("ZooKeeper needs Java: apt-get install --no-install-recommends default-jre-headless")?;
     (1..=MEMBERS)
         .map(|number| {
             let data = clear(dir, SYSTEM, number)?;
