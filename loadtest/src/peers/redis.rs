@@ -11,6 +11,7 @@ use anyhow::Context;
 use super::{Member, clear, probe, program};
 
 pub(super) const SYSTEM: &str = "redis";
+pub(super) const MEMBERS: usize = 1;
 pub(super) const PORT: u16 = 16_379;
 
 /// The one, to be started.

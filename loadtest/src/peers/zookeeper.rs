@@ -12,7 +12,7 @@ use anyhow::{Context, ensure};
 use super::{Member, clear, probe, program};
 
 pub(super) const SYSTEM: &str = "zookeeper";
-const MEMBERS: u32 = 3;
+pub(super) const MEMBERS: usize = 3;
 /// Its manifest names all the others but the log's.
 const JAR: &str = "/usr/share/java/zookeeper.jar";
 const LOG_JAR: &str = "/usr/share/java/slf4j-simple.jar";
@@ -31,7 +31,7 @@ fn election_port(number: u32) -> u16 {
 
 /// All that they listen on.
 pub(super) fn ports() -> impl Iterator<Item = u16> {
-    (1..=MEMBERS).flat_map(|number| [client_port(number), quorum_port(number), election_port(number)])
+    (1..=MEMBERS as u32).flat_map(|number| [client_port(number), quorum_port(number), election_port(number)])
 }
 
 /// The three, to be started.
@@ -42,7 +42,7 @@ pub(super) fn members(dir: &Path) -> anyhow::Result<Vec<Member>> {
     );
     let java = program("java")
         .context("ZooKeeper needs Java: apt-get install --no-install-recommends default-jre-headless")?;
-    (1..=MEMBERS)
+    (1..=MEMBERS as u32)
         .map(|number| {
             let data = clear(dir, SYSTEM, number)?;
             let configuration = data.join("zoo.cfg");
@@ -68,7 +68,7 @@ fn settings(data: &Path, number: u32) -> String {
         data.display(),
         client_port(number)
     );
-    for other in 1..=MEMBERS {
+    for other in 1..=MEMBERS as u32 {
         text += &format!("server.{other}=127.0.0.1:{}:{}\n", quorum_port(other), election_port(other));
     }
     text

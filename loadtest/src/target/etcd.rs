@@ -2,7 +2,7 @@
 //!
 //! | here | there |
 //! |---|---|
-//! | session | a lease, kept alive over one stream a connection |
+//! | session | a lease, kept alive over a few streams a connection |
 //! | lock | the keys under `load/<number>/`, one for each holder or waiter; who was created first holds it |
 //! | acquire, no wait | one transaction: where no such key exists, put one |
 //! | acquire, wait | put one in any case; then watch the key created before it until that is deleted, look again |
@@ -11,8 +11,9 @@
 //! | release | deletion of the key |
 //! | read | a linearizable range |
 //!
-//! Sessions and reads are spread over a few connections to every member. Most of the members' work is forwarded
-//! to their leader, as it is for any client that does not look for it.
+//! Sessions and reads are spread over the connections to the members. Most of the members' work is forwarded to
+//! their leader, as it is for any client that does not look for it. Nothing moves: while a member is down, what
+//! is spread to it fails.
 //!
 //! # Promises
 //! 1. A waiter that has come first looks for its own key again: a session that ended in the queue is not

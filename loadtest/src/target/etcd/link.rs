@@ -21,8 +21,11 @@ use super::{
 
 const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
+/// Streams of keep-alives: a member answers those of one stream one after the other, and a member that does not
+/// lead asks the leader for each.
+const STREAMS: usize = 8;
 /// Keep-alives on their way on one stream.
-const DEPTH: usize = 4096;
+const DEPTH: usize = 1024;
 /// What may be on its way to us unread, on one stream and on the connection.
 const WINDOW: u32 = 1 << 20;
 
@@ -47,14 +50,14 @@ impl From<Error> for Failure {
 #[derive(Clone)]
 pub(super) struct Link {
     channel: Channel,
-    keep_alives: mpsc::Sender<Ask>,
+    keep_alives: [mpsc::Sender<Ask>; STREAMS],
 }
 
 /// A keep-alive: which lease, and who wants to know what is left of it.
 type Ask = (i64, oneshot::Sender<Result<bool, Failure>>);
 
 impl Link {
-    /// Connects, and starts the task of its keep-alives, which ends with the last clone.
+    /// Connects, and starts the tasks of its keep-alives, which end with the last clone.
     pub(super) async fn connect(address: &str) -> anyhow::Result<Self> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .with_context(|| format!("{address:?} is no address"))?
@@ -63,8 +66,11 @@ impl Link {
             .initial_connection_window_size(WINDOW);
         let channel = endpoint.connect().await;
         let channel = channel.map_err(|error| anyhow::anyhow!("no etcd answers at {address}: {}", root(&error)))?;
-        let (keep_alives, asked) = mpsc::channel(DEPTH);
-        tokio::spawn(keep_alive(channel.clone(), asked));
+        let keep_alives = std::array::from_fn(|_| {
+            let (keep_alives, asked) = mpsc::channel(DEPTH);
+            tokio::spawn(keep_alive(channel.clone(), asked));
+            keep_alives
+        });
         Ok(Self { channel, keep_alives })
     }
 
@@ -103,7 +109,9 @@ impl Link {
     pub(super) async fn keep_alive(&self, lease: i64) -> Result<bool, Failure> {
         let (answer, answered) = oneshot::channel();
         let asking = async {
-            self.keep_alives.send((lease, answer)).await.ok()?;
+            // etcd counts up the lower half of the numbers of leases.
+            let stream = &self.keep_alives[lease as usize % STREAMS];
+            stream.send((lease, answer)).await.ok()?;
             answered.await.ok()
         };
         match tokio::time::timeout(PATIENCE, asking).await {
