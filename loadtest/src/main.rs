@@ -9,6 +9,8 @@ mod compare;
 mod fixture;
 mod load;
 mod page;
+#[cfg(feature = "peers")]
+mod peers;
 mod plan;
 mod proc;
 mod report;
@@ -43,6 +45,9 @@ enum Command {
     Report(page::Options),
     Compare(compare::Options),
     Plan(plan::Options),
+    /// Starts and ends etcd, ZooKeeper and Redis on this machine, to be measured beside Wardlock.
+    #[cfg(feature = "peers")]
+    Peers(peers::Options),
 }
 
 async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
@@ -51,6 +56,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Report(options) => page::command(&options),
         Command::Compare(options) => compare::command(&options),
         Command::Plan(options) => plan::command(&options),
+        #[cfg(feature = "peers")]
+        Command::Peers(options) => peers::run(&options).map(|()| ExitCode::SUCCESS),
     }
 }
 

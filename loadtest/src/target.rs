@@ -10,12 +10,20 @@
 //! 3. What a failed [`Target::acquire`] may have been granted is given back in the background where the target
 //!    can, and at the latest when its session ends.
 
+#[cfg(feature = "peers")]
+mod etcd;
 #[cfg(test)]
 pub(crate) mod fake;
 mod http;
 mod keys;
 mod quic;
+#[cfg(feature = "peers")]
+mod redis;
 mod seats;
+#[cfg(feature = "peers")]
+mod slots;
+#[cfg(feature = "peers")]
+mod zookeeper;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -96,7 +104,8 @@ pub(crate) enum Protocol {
 pub(crate) struct Place {
     /// The cluster: `http://HOST:PORT` of a gateway, or QUIC addresses of nodes, `HOST:PORT,HOST:PORT`.
     ///
-    /// From a gateway the shard map and the nodes' QUIC addresses are learnt.
+    /// From a gateway the shard map and the nodes' QUIC addresses are learnt. Built with the feature `peers`:
+    /// `etcd://`, `zookeeper://` or `redis://` and addresses as well.
     #[arg(long, env = "WARDLOCK_SERVER", value_name = "ADDRESS", default_value = "http://127.0.0.1:7400")]
     pub(crate) target: String,
     /// How to speak to it.
@@ -141,6 +150,15 @@ pub(crate) enum Target {
     /// A lock service in memory.
     #[cfg(test)]
     Fake(fake::Fake),
+    /// etcd.
+    #[cfg(feature = "peers")]
+    Etcd(etcd::Etcd),
+    /// ZooKeeper.
+    #[cfg(feature = "peers")]
+    Zookeeper(zookeeper::Zookeeper),
+    /// One Redis.
+    #[cfg(feature = "peers")]
+    Redis(redis::Redis),
 }
 
 /// Hands a call to the variant.
@@ -151,6 +169,12 @@ macro_rules! each {
             Target::Http($target) => $call,
             #[cfg(test)]
             Target::Fake($target) => $call,
+            #[cfg(feature = "peers")]
+            Target::Etcd($target) => $call,
+            #[cfg(feature = "peers")]
+            Target::Zookeeper($target) => $call,
+            #[cfg(feature = "peers")]
+            Target::Redis($target) => $call,
         }
     };
 }
@@ -158,10 +182,24 @@ macro_rules! each {
 impl Target {
     /// Connects, with room for `sessions` sessions. Must be called within a tokio runtime.
     pub(crate) async fn connect(place: &Place, sessions: u32) -> anyhow::Result<Target> {
-        Ok(match place.protocol {
-            Protocol::Quic => Target::Quic(quic::Quic::connect(place, sessions).await?),
-            Protocol::Http => Target::Http(http::Http::connect(place, sessions).await?),
-        })
+        match place.target.split_once("://").map(|(scheme, _)| scheme) {
+            #[cfg(feature = "peers")]
+            Some("etcd") => Ok(Target::Etcd(etcd::Etcd::connect(place, sessions).await?)),
+            #[cfg(feature = "peers")]
+            Some("zookeeper") => Ok(Target::Zookeeper(zookeeper::Zookeeper::connect(place, sessions).await?)),
+            #[cfg(feature = "peers")]
+            Some("redis") => Ok(Target::Redis(redis::Redis::connect(place, sessions).await?)),
+            #[cfg(not(feature = "peers"))]
+            Some(peer @ ("etcd" | "zookeeper" | "redis")) => {
+                anyhow::bail!(
+                    "{peer} needs a build with the feature: cargo build --release -p wardlock-loadtest --features peers"
+                )
+            }
+            _ => Ok(match place.protocol {
+                Protocol::Quic => Target::Quic(quic::Quic::connect(place, sessions).await?),
+                Protocol::Http => Target::Http(http::Http::connect(place, sessions).await?),
+            }),
+        }
     }
 
     /// Opens session number `session`; one that is lost may be opened again.
