@@ -1,29 +1,26 @@
-//! Drives a Wardlock cluster and measures it.
+//! Drives a Wardlock cluster, measures it and checks what it promises.
 //!
-//! `wardlock-loadtest run` is a closed loop: so many clients, each with one operation under way at a
-//! time, all in this process and over one connection per node, as a router's clients would be. A client
-//! reads a lock's state (linearizably) or, for the other share, acquires a lock and later releases it.
-//! Latency is from the call to its answer; what a closed loop cannot show (how long operations would wait
-//! at a fixed arrival rate) it does not claim.
+//! Each command is a module with its `Options` and a function that runs it; this file only chooses. All of
+//! them run on one thread: the generator shares a machine with what it measures.
 
+mod proc;
 mod report;
 mod run;
+mod target;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-const EXAMPLE: &str = "\
-Example, beside `wardlock dev`:
-  wardlock-loadtest run --clients 1000 --duration 10 --json figures.json";
+const EXAMPLES: &str = "\
+Examples, beside `wardlock dev --processes`:
+  wardlock-loadtest run --rate 20000 --duration 20s
+  wardlock-loadtest run --closed-loop --clients 256 --json figures.json
+  wardlock-loadtest run --profile seed --clients 1000 --duration 20s --json seed.json";
 
-/// Drives a Wardlock cluster and measures it.
+/// Drives a Wardlock cluster, measures it and checks what it promises.
 #[derive(Parser)]
-#[command(
-    version,
-    arg_required_else_help = true,
-    after_help = EXAMPLE
-)]
+#[command(version, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -31,37 +28,22 @@ struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Runs a closed loop of clients and prints throughput and latency.
-    ///
-    /// Each client has one operation under way at a time: it reads a lock's state, linearizably, or acquires
-    /// a lock that nobody holds and releases it with its next write. Exit status: 0, or 1 where the run
-    /// failed or two clients held one lock at once.
-    #[command(after_help = EXAMPLE)]
-    Run(run::Options),
+    Run(Box<run::Options>),
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(options) => run::command(&options).await,
+    }
 }
 
 fn main() -> ExitCode {
-    let Arguments { command: Command::Run(options) } = Arguments::parse();
+    let Arguments { command } = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run::run(&options)));
-    match result {
-        Ok(report) => {
-            print!("{}", report.table());
-            if let Some(file) = &options.json
-                && let Err(error) = std::fs::write(file, report.json())
-            {
-                eprintln!("wardlock-loadtest: {} cannot be written: {error}", file.display());
-                return ExitCode::FAILURE;
-            }
-            match report.safety_violations {
-                0 => ExitCode::SUCCESS,
-                _ => ExitCode::FAILURE,
-            }
-        }
-        Err(error) => {
-            // Errors of the client print their causes themselves.
-            eprintln!("wardlock-loadtest: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(dispatch(command)));
+    result.unwrap_or_else(|error| {
+        // Errors of the client print their causes themselves.
+        eprintln!("wardlock-loadtest: {error}");
+        ExitCode::FAILURE
+    })
 }
