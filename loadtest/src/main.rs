@@ -3,10 +3,14 @@
 //! Each command is a module with its `Options` and a function that runs it; this file only chooses. All of
 //! them run on one thread: the generator shares a machine with what it measures.
 
+mod bench;
 mod proc;
 mod report;
 mod run;
+mod safety;
+mod table;
 mod target;
+mod workload;
 
 use std::process::ExitCode;
 

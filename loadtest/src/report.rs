@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
 /// The version of this document's form.
@@ -67,6 +68,27 @@ pub(crate) struct Report {
     pub(crate) shards: Vec<Shard>,
 }
 
+impl Report {
+    /// As it is written to a file.
+    pub(crate) fn json(&self) -> String {
+        // Numbers, texts and lists: nothing in it can fail.
+        let mut text = serde_json::to_string_pretty(self).expect("a report is plain data");
+        text.push('\n');
+        text
+    }
+
+    /// Reads such a file's text: promise 3.
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Report> {
+        #[derive(Deserialize)]
+        struct Version {
+            schema: u32,
+        }
+        let Version { schema } = serde_json::from_str(text).context("this is no report of a run")?;
+        ensure!(schema == SCHEMA, "this report has schema {schema}, and this program reads schema {SCHEMA}");
+        serde_json::from_str(text).context("this is no report of a run")
+    }
+}
+
 /// The machine and the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Env {
@@ -92,6 +114,9 @@ pub(crate) struct Env {
 /// What was asked for: enough to run it again.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Workload {
+    /// `mix`, `locks`, `keepalive` or `handoff`.
+    #[serde(default)]
+    pub(crate) kind: String,
     /// `closed`, `fixed` or `poisson`.
     pub(crate) schedule: String,
     /// Intended operations per second; `null` in a closed loop.
@@ -121,11 +146,11 @@ pub(crate) struct Workload {
 /// Latencies by what was done. A kind that did not occur has count 0 and `null` figures.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Latencies {
-    /// All that follow but `keep_alive`.
+    /// Reads and writes.
     pub(crate) all: Figures,
     /// A lock's state.
     pub(crate) read: Figures,
-    /// Acquires, renewals, releases.
+    /// Acquires, those too that were refused or queued, renewals, releases.
     pub(crate) write: Figures,
     /// An acquire that was granted at once.
     pub(crate) acquire: Figures,

@@ -1,19 +1,47 @@
-//! `run`: one measurement.
+//! `run`: one measurement, as a table, as JSON, as a page of plots.
 
-use std::process::ExitCode;
+mod options;
 
-use crate::target::{Place, Target};
+use std::{path::Path, process::ExitCode};
 
-/// Loads a cluster for a while and says how it bore it.
-#[derive(clap::Args, Clone, Debug)]
-pub(crate) struct Options {
-    #[command(flatten)]
-    pub(crate) place: Place,
+use anyhow::Context;
+
+pub(crate) use self::options::{Options, length};
+use crate::{bench::Bench, report::Report, table, workload::Plan};
+
+/// Measures once.
+pub(crate) async fn run(options: &Options) -> anyhow::Result<Report> {
+    let bench = Bench::connect(options).await?;
+    let plan = bench.plan();
+    let measured = bench.measure(plan.rate, plan.clients, plan.reads, plan.duration).await;
+    bench.close().await;
+    measured
 }
 
-/// Runs it.
+/// The command: measures, prints and writes what was asked for. Fails where a promise was broken.
 pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
-    let target = Target::connect(&options.place, 1).await?;
-    println!("{:?}", target.about());
-    Ok(ExitCode::SUCCESS)
+    let plan = Plan::of(options);
+    if let Some(profile) = options.profile {
+        eprint!("{}", profile.explanation(&plan));
+    }
+    if let (Some(rate), None, None) = (plan.rate, options.rate, options.profile) {
+        eprintln!("an open loop at {rate:.0} operations/s; say --rate OPS, or --closed-loop for as many as can be had");
+    }
+    let report = run(options).await?;
+    print!("{}", table::write(&report));
+    if let Some(file) = &options.json {
+        write(file, &report.json())?;
+    }
+    Ok(match report.safety_violations {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
 }
+
+/// Writes a file.
+pub(crate) fn write(file: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(file, text).with_context(|| format!("{} cannot be written", file.display()))
+}
+
+#[cfg(test)]
+pub(crate) use options::tests;
