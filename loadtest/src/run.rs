@@ -6,7 +6,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Context;
 
-pub(crate) use self::options::{Options, length};
+pub(crate) use self::options::{Options, length, percent, positive, some_length};
 use crate::{bench::Bench, report::Report, table, workload::Plan};
 
 /// Measures once.
