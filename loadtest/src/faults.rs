@@ -37,6 +37,7 @@ use crate::{
     cluster::{Cluster, Local, interrupt::interruptible},
     report::Report,
     run,
+    workload::Kind,
 };
 
 /// The version of the document's form.
@@ -77,6 +78,7 @@ Examples:
     mut_arg("closed_loop", |arg| arg.hide(true)),
     mut_arg("target", |arg| arg.hide(true)),
     mut_arg("certs", |arg| arg.hide(true)),
+    mut_arg("server_pid", |arg| arg.hide(true)),
 )]
 pub(crate) struct Options {
     /// How many times the busiest node is killed (SIGKILL) and started again 3 s later.
@@ -137,6 +139,8 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
     let planned = inject::plan(options.kills, options.pauses, options.rolling, &nodes);
     ensure!(!planned.is_empty(), "no fault is asked for: say --kills COUNT, --pauses COUNT or --rolling COUNT");
     ensure!(!options.load.closed_loop, "a closed loop stops to ask while nobody answers: faults need a --rate");
+    let asks = matches!(options.load.workload.unwrap_or_default(), Kind::Mix | Kind::Locks);
+    ensure!(asks, "faults are told by the locks of each shard: --workload is mix or locks");
     let mut load = options.load.clone();
     let rate = *load.rate.get_or_insert(RATE);
     load.sessions.get_or_insert(SESSIONS);

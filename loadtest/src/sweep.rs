@@ -25,13 +25,14 @@ use crate::{
     report::Report,
     run,
     sweep_file::{Cell, SweepFile},
+    workload::Kind,
 };
 
 const EXAMPLES: &str = "\
 Examples:
   wardlock-loadtest sweep --shards 1,4,16,64 --clients 64,256,1000 --reads 80,0 --duration 10s
-  wardlock-loadtest sweep --nodes 3,5 --shards 16 --clients 1000 --repeat 3 --json nodes.json
-  wardlock-loadtest sweep --nodes 3,5 --shards 16 --clients 1000 --repeat 3 --json nodes.json --resume";
+  wardlock-loadtest sweep --nodes 3,5 --shards 16 --repeat 3 --json nodes.json
+  wardlock-loadtest sweep --nodes 3,5 --shards 16 --repeat 3 --json nodes.json --resume";
 
 /// Measures one load over shards, nodes, clients and the share of reads.
 ///
@@ -48,6 +49,7 @@ Examples:
     mut_arg("reads", |arg| arg.long("each-reads").hide(true)),
     mut_arg("target", |arg| arg.hide(true)),
     mut_arg("certs", |arg| arg.hide(true)),
+    mut_arg("server_pid", |arg| arg.hide(true)),
     mut_arg("closed_loop", |arg| arg.hide(true)),
     mut_arg("rate", |arg| arg.help("Operations per second, answered or not [default: a closed loop]")),
     mut_arg("json", |arg| arg.default_value("sweep.json").help("The file to write")),
@@ -106,7 +108,9 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
             file
         }
     };
-    let of_each = of(&options.clients, &options.reads);
+    // Only a mix has reads.
+    let mixed = options.load.workload.unwrap_or_default() == Kind::Mix;
+    let of_each = of(&options.clients, if mixed { &options.reads } else { &[0.0] });
     let mut todo = Vec::new();
     for shape in shapes(&options.nodes, &options.shards) {
         let missing = |each: &&Combination| file.cell(shape.nodes, shape.shards, each.clients, each.reads).is_none();
@@ -193,6 +197,7 @@ impl Sweep<'_> {
         let time = left(here + elsewhere, self.each, self.todo.len(), self.start);
         let run =
             if self.options.repeat > 1 { format!(", run {run} of {}", self.options.repeat) } else { String::new() };
-        eprintln!("{shape}, {one}{run}: {} combinations left, about {time}", here + elsewhere);
+        let (done, left) = (self.file.cells.len(), here + elsewhere);
+        eprintln!("{} of {}: {shape}, {one}{run}; about {time} left", done + 1, done + left);
     }
 }

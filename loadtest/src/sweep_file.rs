@@ -6,7 +6,7 @@
 
 use std::{fs, io::Write, path::Path};
 
-use anyhow::{anyhow, bail};
+use anyhow::{anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::report::{self, Report};
@@ -42,7 +42,6 @@ pub(crate) struct Cell {
 #[derive(Deserialize)]
 struct Form {
     schema: Option<u32>,
-    #[serde(default)]
     cells: Vec<FormOfCell>,
 }
 
@@ -93,6 +92,7 @@ impl SweepFile {
     /// Where it cannot be written; what was there stands then.
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        ensure!(dir.is_dir(), "{} cannot be written: there is no directory {}", path.display(), dir.display());
         let replace = || -> anyhow::Result<()> {
             let mut new = tempfile::NamedTempFile::new_in(dir)?;
             serde_json::to_writer(&mut new, self)?;
@@ -137,7 +137,8 @@ mod tests {
     #[test]
     fn what_is_something_else_is_said() {
         for (text, said) in [
-            ("{}", "no `schema`"),
+            (r#"{"cells": []}"#, "no `schema`"),
+            (r#"{"schema": 1}"#, "not what `wardlock-loadtest sweep --json` writes"),
             (r#"{"schema": 7, "cells": []}"#, "its form is 7, and this program reads 1"),
             (r#"{"schema": 1, "cells": [{"report": {"schema": 1}}]}"#, "reports is 1, and this program reads 2"),
             ("[]", "not what `wardlock-loadtest sweep --json` writes"),

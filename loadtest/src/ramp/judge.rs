@@ -21,6 +21,14 @@ pub(super) struct Verdict {
     pub(super) generator: Option<String>,
 }
 
+impl Verdict {
+    /// What did not hold and, in a word, whose fault it was.
+    pub(super) fn blame(&self) -> String {
+        let why = self.why.join(", ");
+        if self.generator.is_some() { format!("{why} (the generator's limit)") } else { why }
+    }
+}
+
 /// Judges a step. One that meets the objective although the generator lags does meet it: lags count against it.
 pub(super) fn judge(slo: &Slo, report: &Report) -> Verdict {
     let mut why = slo.broken(report);

@@ -20,12 +20,9 @@ pub(super) fn head(slo: &Slo) -> String {
 pub(super) fn row(step: &Step) -> String {
     let (report, all) = (&step.report, &step.report.latency_ms.all);
     let ms = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2}"));
-    let verdict = match (step.verdict.met, &step.verdict.generator) {
-        (true, _) => "met".to_owned(),
-        (false, None) => format!("not met: {}", step.verdict.why.join(", ")),
-        (false, Some(generator)) => {
-            format!("not met: {}; but the generator is at its limit: {generator}", step.verdict.why.join(", "))
-        }
+    let verdict = match step.verdict.met {
+        true => "met".to_owned(),
+        false => format!("not met: {}", step.verdict.blame()),
     };
     format!(
         "{:>9.0} {:>9.0} {:>8} {:>8} {:>8} {:>8} {:>8.3} {:>9}  {verdict}\n",
@@ -59,9 +56,10 @@ pub(super) fn verdict(ramp: &Ramp) -> String {
         }
         Limit::Generator => writeln!(
             text,
-            "at least {found:.0} operations/s meet {}: beyond that this program, not the cluster, was the limit; \
+            "at least {found:.0} operations/s meet {}: beyond that this program, not the cluster, was the limit{}; \
              run it on another machine to find more",
-            ramp.slo
+            ramp.slo,
+            reason(ramp)
         ),
         Limit::Most => writeln!(text, "at least {found:.0} operations/s meet {}: no more was tried (--most)", ramp.slo),
     };
@@ -77,11 +75,18 @@ pub(super) fn verdict(ramp: &Ramp) -> String {
                 text,
                 "{rate:.0} operations/s, {:.0} % of that, did NOT hold for {seconds:.0} s: {}",
                 SOAK_SHARE * 100.0,
-                soak.verdict.why.join(", ")
+                soak.verdict.blame()
             ),
         };
     }
     text
+}
+
+/// Why the generator was the limit, as the lowest rate that failed for it says.
+fn reason(ramp: &Ramp) -> String {
+    let blamed = ramp.steps.iter().filter(|step| step.verdict.generator.is_some());
+    let lowest = blamed.min_by(|one, other| one.rate_ops_per_s.total_cmp(&other.rate_ops_per_s));
+    lowest.and_then(|step| step.verdict.generator.as_ref()).map_or_else(String::new, |why| format!(" ({why})"))
 }
 
 #[cfg(test)]
@@ -124,7 +129,7 @@ mod tests {
         );
         assert!(generator.contains("did NOT hold for 5 s: p99 12.00 ms"), "{generator}");
         assert!(verdict(&ramp(None, Limit::Objective, &[])).contains("even 1000 operations/s do not"));
-        assert!(verdict(&ramp(None, Limit::Generator, &[])).contains("the generator was at its limit"));
+        assert!(verdict(&ramp(None, Limit::Generator, &[])).contains("this program was at its limit"));
     }
 
     #[test]
