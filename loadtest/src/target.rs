@@ -7,9 +7,12 @@
 //! # Promises
 //! 1. Every call may be under way thousands of times at once, on one thread.
 //! 2. A [`Failure`] is a short and stable kind, so that failures can be counted by it.
-//! 3. What a failed [`Target::acquire`] may have been granted is given back in the background.
+//! 3. What a failed [`Target::acquire`] may have been granted is given back in the background where the target
+//!    can, and at the latest when its session ends.
 
-pub(crate) mod quic;
+mod http;
+mod keys;
+mod quic;
 mod seats;
 
 use std::{path::PathBuf, time::Duration};
@@ -131,6 +134,8 @@ pub(crate) struct About {
 pub(crate) enum Target {
     /// Wardlock over native QUIC.
     Quic(quic::Quic),
+    /// Wardlock over HTTP and JSON.
+    Http(http::Http),
 }
 
 /// Hands a call to the variant.
@@ -138,6 +143,7 @@ macro_rules! each {
     ($self:ident, $target:ident => $call:expr) => {
         match $self {
             Target::Quic($target) => $call,
+            Target::Http($target) => $call,
         }
     };
 }
@@ -145,7 +151,10 @@ macro_rules! each {
 impl Target {
     /// Connects, with room for `sessions` sessions. Must be called within a tokio runtime.
     pub(crate) async fn connect(place: &Place, sessions: u32) -> anyhow::Result<Target> {
-        Ok(Target::Quic(quic::Quic::connect(place, sessions).await?))
+        Ok(match place.protocol {
+            Protocol::Quic => Target::Quic(quic::Quic::connect(place, sessions).await?),
+            Protocol::Http => Target::Http(http::Http::connect(place, sessions).await?),
+        })
     }
 
     /// Opens session number `session`; one that is lost may be opened again.
@@ -197,6 +206,7 @@ impl Target {
     pub(crate) async fn learn_leaders(&self) {
         match self {
             Target::Quic(target) => target.learn_leaders().await,
+            Target::Http(_) => {}
         }
     }
 

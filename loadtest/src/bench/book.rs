@@ -199,7 +199,7 @@ impl Book {
         }
     }
 
-    /// A renewal was answered: whether the lock was still held. It may have been released meanwhile.
+    /// A renewal, which is on no schedule, was answered: whether the lock was still held. It may have been released meanwhile.
     pub(crate) fn renewed(&mut self, id: Id, holding: Holding, lease: Duration, held: bool, times: Times) {
         let Holding { name, grant, .. } = holding;
         if held {
@@ -209,7 +209,7 @@ impl Book {
             self.safety.renewal_lost(name, grant.token, self.at(times.done));
             self.recorder.lost(times.done);
         }
-        self.answered(Kind::Renew, Some(name), times);
+        self.recorder.answered(Kind::Renew, self.shards.index(name), times, false);
     }
 
     /// A sign of life was answered: whether the session still lives. `counts` is whether it belongs to the
@@ -253,7 +253,9 @@ mod tests {
             let mut used = vec![std::collections::BTreeSet::new(); sessions as usize];
             for number in 0..clients {
                 let mut client = Client::new(number, clients, 1);
-                (0..200).for_each(|_| drop(used[client.session(sessions) as usize].insert(number)));
+                for _ in 0..200 {
+                    used[client.session(sessions) as usize].insert(number);
+                }
             }
             assert!(used.iter().all(|by| !by.is_empty()), "{clients} clients leave none of {sessions} sessions unused");
             if sessions >= clients {

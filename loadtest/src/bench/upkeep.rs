@@ -34,7 +34,7 @@ pub(crate) async fn keep(load: Arc<Load>, sessions: u32, ttl: Duration, lease: O
             let (load, due) = (load.clone(), due.clone());
             let rest = ttl.mul_f64(0.28 + 0.053 * dice.unit());
             tokio::spawn(async move {
-                let next = match load.keep_alive(session, at, false).await {
+                let next = match load.keep_alive(session, Instant::now(), false).await {
                     Ok(()) => at.max(now) + rest,
                     // It has already had the patience of the target.
                     Err(_) => Instant::now() + rest / 10,
