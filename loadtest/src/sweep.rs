@@ -96,6 +96,8 @@ struct Sweep<'a> {
 pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
     let Some(path) = options.load.json.as_deref() else { bail!("--json names the file to write") };
     let file = match (path.exists(), options.resume) {
+        // One without a combination is what a sweep leaves that could not begin.
+        (true, false) if SweepFile::read(path).is_ok_and(|file| file.cells.is_empty()) => SweepFile::new(),
         (true, false) => {
             bail!("{} is there already: continue it with --resume, or name another with --json", path.display())
         }

@@ -1,6 +1,6 @@
 //! Faults, done to a real cluster one after the other, each undone before the next.
 
-use std::time::Duration;
+use std::{io::IsTerminal, time::Duration};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -88,8 +88,10 @@ impl Injector<'_> {
             let view = health::well(&self.client, PATIENCE).await?;
             let node = fault.node.or(view.busiest()).context("no node leads a shard")?;
             let led = view.led_by(node);
+            // Over the line of progress, where there is one.
+            let clear = if std::io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
             eprintln!(
-                "{:>6.1} s  fault {} of {}: {} node {node}, which leads {} shards",
+                "{clear}{:>6.1} s  fault {} of {}: {} node {node}, which leads {} shards",
                 self.began.elapsed().as_secs_f64(),
                 n + 1,
                 planned.len(),

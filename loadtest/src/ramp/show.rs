@@ -44,7 +44,11 @@ pub(super) fn verdict(ramp: &Ramp) -> String {
         let lowest = ramp.steps.iter().map(|step| step.rate_ops_per_s).fold(f64::INFINITY, f64::min);
         let _ = match ramp.limit {
             Limit::Generator => {
-                writeln!(text, "nothing was found: even at {lowest:.0} operations/s the generator was at its limit")
+                let reason = reason(ramp);
+                writeln!(
+                    text,
+                    "nothing was found: even at {lowest:.0} operations/s this program was at its limit{reason}"
+                )
             }
             _ => writeln!(text, "no rate meets {}: even {lowest:.0} operations/s do not", ramp.slo),
         };
