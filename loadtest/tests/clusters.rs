@@ -68,7 +68,7 @@ fn a_killed_node_is_an_outage_of_what_it_led_and_is_started_again() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let load = ["--shards", "2", "--rate", "100", "--names", "100", "--warmup", "500ms"];
-    let mut command = loadtest(dir.path(), &["faults", "--kills", "1", "--every", "5s"]);
+    let mut command = loadtest(dir.path(), &["faults", "--kills", "1", "--every", "4s"]);
     let output = command.args(load).output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
     nothing_stays(dir.path());
@@ -91,7 +91,7 @@ fn a_killed_node_is_an_outage_of_what_it_led_and_is_started_again() {
 fn an_interrupted_sweep_is_resumed_where_it_was_and_leaves_no_process() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
-    let sweep = ["sweep", "--nodes", "1", "--shards", "1,2", "--clients", "4", "--reads", "50", "--warmup", "0"];
+    let sweep = ["sweep", "--shards", "1,2", "--clients", "4", "--reads", "50", "--warmup", "0"];
     let cells = |dir: &Path| written(dir).and_then(|sweep| Some(sweep["cells"].as_array()?.len())).unwrap_or(0);
 
     // It would take a minute.
@@ -99,7 +99,7 @@ fn an_interrupted_sweep_is_resumed_where_it_was_and_leaves_no_process() {
     command.args(["--duration", "1s", "--repeat", "30"]).stdout(Stdio::null()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     let until = Instant::now() + Duration::from_secs(30);
-    while processes(dir.path()).len() < 2 {
+    while processes(dir.path()).len() < 4 {
         assert!(Instant::now() < until, "no cluster was started");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -111,13 +111,10 @@ fn an_interrupted_sweep_is_resumed_where_it_was_and_leaves_no_process() {
     nothing_stays(dir.path());
 
     let short = ["--duration", "300ms"];
-    let whole = loadtest(
-        dir.path(),
-        &["sweep", "--nodes", "1", "--shards", "1", "--clients", "4", "--reads", "50", "--warmup", "0"],
-    )
-    .args(short)
-    .output()
-    .unwrap();
+    let whole = loadtest(dir.path(), &["sweep", "--shards", "1", "--clients", "4", "--reads", "50", "--warmup", "0"])
+        .args(short)
+        .output()
+        .unwrap();
     assert!(whole.status.success(), "{}", said(&whole));
     assert_eq!(cells(dir.path()), 1);
     let again = loadtest(dir.path(), &sweep).args(short).output().unwrap();
@@ -135,24 +132,14 @@ fn an_interrupted_sweep_is_resumed_where_it_was_and_leaves_no_process() {
 fn a_ramp_ends_at_its_highest_rate_and_soaks() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
-    let mut command = loadtest(dir.path(), &["ramp", "--cluster", "--nodes", "1", "--shards", "1", "--clients", "50"]);
-    command.args([
-        "--slo",
-        "p50<10s,errors<50%",
-        "--rate",
-        "20",
-        "--most",
-        "40",
-        "--step",
-        "500ms",
-        "--settle",
-        "100ms",
-    ]);
-    let output = command.args(["--soak", "500ms"]).output().unwrap();
+    let mut command = loadtest(dir.path(), &["ramp", "--cluster", "--shards", "1", "--clients", "50"]);
+    // So few that a busy machine answers them.
+    command.args(["--slo", "p50<10s,errors<50%", "--rate", "5", "--most", "10"]);
+    let output = command.args(["--step", "1s", "--settle", "100ms", "--soak", "1s"]).output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
     nothing_stays(dir.path());
     let ramp = written(dir.path()).expect("JSON");
-    assert_eq!((&ramp["found_ops_per_s"], &ramp["limit"]), (&40.0.into(), &"most".into()), "{}", said(&output));
-    assert_eq!(ramp["soak"]["rate_ops_per_s"], 28.0);
+    assert_eq!((&ramp["found_ops_per_s"], &ramp["limit"]), (&10.0.into(), &"most".into()), "{}", said(&output));
+    assert_eq!(ramp["soak"]["rate_ops_per_s"], 7.0);
     assert!(ramp["soak"]["report"]["throughput_ops_per_s"].as_f64() > Some(0.0));
 }
