@@ -21,6 +21,8 @@ mod recorder;
 mod sessions;
 mod shards;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::{
@@ -63,7 +65,7 @@ pub(crate) struct Seen {
     pub(crate) ok: bool,
 }
 
-/// Operations that are due wait for a client, as many as become due in this time, before any is dropped.
+/// Operations that are due wait for a client for so long; then they are dropped.
 const BACKLOG: Duration = Duration::from_secs(1);
 /// How long the last answers are waited for, and how often locks are released meanwhile.
 const DRAIN: Duration = PATIENCE.saturating_add(Duration::from_secs(2));
@@ -94,8 +96,13 @@ struct Account {
 impl Bench {
     /// Connects and opens the sessions. Must be called within a tokio runtime.
     pub(crate) async fn connect(options: &Options) -> anyhow::Result<Bench> {
+        let sessions = Plan::of(options).sessions;
+        Bench::over(Target::connect(&options.place, sessions).await?, options).await
+    }
+
+    /// The same, over a target that has room for the sessions.
+    async fn over(target: Target, options: &Options) -> anyhow::Result<Bench> {
         let plan = Plan::of(options);
-        let target = Target::connect(&options.place, plan.sessions).await?;
         let shards = Arc::new(Shards::of(&target, plan.names));
         let check_reads = target.about().consistency == "linearizable";
         let load = Arc::new(Load::new(target, Book::new(plan.clone(), shards.clone(), check_reads)));
@@ -107,11 +114,6 @@ impl Bench {
     /// The workload, complete.
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
-    }
-
-    /// The system under load.
-    pub(crate) fn target(&self) -> &Target {
-        &self.load.target
     }
 
     /// Loads for the warm-up and then `duration`, with so many operations a second, or in a closed loop, from

@@ -46,7 +46,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// How many of its last lines on stderr are kept, for when it fails.
 const COMPLAINTS: usize = 20;
 /// The type of a file system in memory, as `statfs` tells it.
-const TMPFS: i64 = 0x0102_1994;
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 
 /// Where the program is and where the data goes.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -144,7 +144,7 @@ impl Cluster {
     /// Says what keeps figures taken here from saying much about a disk, if anything does.
     fn remark(&self) {
         let place = self.data.path();
-        if rustix::fs::statfs(place).is_ok_and(|place| i64::from(place.f_type) == TMPFS) {
+        if rustix::fs::statfs(place).is_ok_and(|place| place.f_type == TMPFS) {
             let place = place.display();
             eprintln!(
                 "note: {place} is in memory, where fsync costs nothing; name a --data-dir on a disk for figures that hold"

@@ -16,6 +16,7 @@ mod show;
 mod summary;
 
 use std::{
+    path::PathBuf,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -35,6 +36,7 @@ use self::{
 use crate::{
     bench::{self, Bench},
     cluster::{Cluster, Local, interrupt::interruptible},
+    page,
     report::Report,
     run,
     workload::Kind,
@@ -155,6 +157,8 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
         planned.len(),
         load.duration.as_secs_f64() / 60.0
     );
+    let files = [&load.json, &load.html].into_iter().flatten();
+    files.map(PathBuf::as_path).try_for_each(run::writable)?;
     let mut cluster = interruptible(Cluster::start(&options.local, options.nodes, options.shards)).await?;
     cluster.aim(&mut load.place);
     let outcome = interruptible(faults(options, &load, &planned, &mut cluster)).await;
@@ -163,6 +167,9 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
     print!("{}", show::text(&outcome));
     if let Some(file) = &options.load.json {
         run::write(file, &serde_json::to_string(&outcome)?)?;
+    }
+    if let Some(file) = &options.load.html {
+        run::write(file, &page::html(std::slice::from_ref(&outcome.report)))?;
     }
     Ok(if outcome.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -5,7 +5,13 @@
 
 mod bench;
 mod cluster;
+mod compare;
 mod faults;
+#[cfg(test)]
+mod fixture;
+mod load;
+mod page;
+mod plan;
 mod proc;
 mod ramp;
 mod report;
@@ -46,6 +52,9 @@ enum Command {
     Ramp(Box<ramp::Options>),
     Sweep(Box<sweep::Options>),
     Faults(Box<faults::Options>),
+    Report(page::Options),
+    Compare(compare::Options),
+    Plan(plan::Options),
 }
 
 async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
@@ -54,6 +63,9 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ramp(options) => ramp::command(&options).await,
         Command::Sweep(options) => sweep::command(&options).await,
         Command::Faults(options) => faults::command(&options).await,
+        Command::Report(options) => page::command(&options),
+        Command::Compare(options) => compare::command(&options),
+        Command::Plan(options) => plan::command(&options),
     }
 }
 
@@ -62,10 +74,20 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(dispatch(command)));
     result.unwrap_or_else(|error| {
-        // Errors of the client print their causes themselves.
-        eprintln!("wardlock-loadtest: {error}");
+        eprintln!("wardlock-loadtest: {}", said(&error));
         ExitCode::FAILURE
     })
+}
+
+/// An error and its causes, but for those that it names itself.
+fn said(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 #[cfg(test)]

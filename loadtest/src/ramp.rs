@@ -15,7 +15,7 @@ mod search;
 mod show;
 mod slo;
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use clap::Args;
@@ -29,6 +29,7 @@ use self::{
 use crate::{
     bench::Bench,
     cluster::{Cluster, Local, interrupt::interruptible},
+    page,
     report::Report,
     run,
 };
@@ -145,6 +146,8 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
     if options.load.closed_loop {
         bail!("a ramp is made of open loops: --closed-loop has no rate to raise");
     }
+    let files = [&options.load.json, &options.load.html].into_iter().flatten();
+    files.map(PathBuf::as_path).try_for_each(run::writable)?;
     let mut load = options.load.clone();
     let mut cluster = None;
     if options.cluster {
@@ -160,6 +163,10 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
     print!("{}", show::verdict(&ramp));
     if let Some(file) = &options.load.json {
         run::write(file, &serde_json::to_string(&ramp)?)?;
+    }
+    if let Some(file) = &options.load.html {
+        let all = ramp.steps.iter().chain(&ramp.soak).map(|step| step.report.clone());
+        run::write(file, &page::html(&all.collect::<Vec<_>>()))?;
     }
     let good = ramp.found_ops_per_s.is_some() && ramp.soak.as_ref().is_none_or(|soak| soak.verdict.met);
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })

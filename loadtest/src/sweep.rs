@@ -22,9 +22,10 @@ use self::grid::{Combination, Shape, left, median, of, shapes};
 use crate::{
     bench::Bench,
     cluster::{Cluster, Local, interrupt::interruptible},
+    load, page,
     report::Report,
     run,
-    sweep_file::{Cell, SweepFile},
+    sweep_file::{self, Cell},
     workload::Kind,
 };
 
@@ -84,7 +85,7 @@ pub(crate) struct Options {
 struct Sweep<'a> {
     options: &'a Options,
     path: &'a Path,
-    file: SweepFile,
+    file: sweep_file::Sweep,
     /// What is still to be measured.
     todo: Vec<(Shape, Vec<Combination>)>,
     /// How long measuring a combination took so far, and starting a cluster.
@@ -97,15 +98,15 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
     let Some(path) = options.load.json.as_deref() else { bail!("--json names the file to write") };
     let file = match (path.exists(), options.resume) {
         // One without a combination is what a sweep leaves that could not begin.
-        (true, false) if SweepFile::read(path).is_ok_and(|file| file.cells.is_empty()) => SweepFile::new(),
+        (true, false) if load::sweep(path).is_ok_and(|file| file.cells.is_empty()) => sweep_file::Sweep::new(),
         (true, false) => {
             bail!("{} is there already: continue it with --resume, or name another with --json", path.display())
         }
-        (true, true) => SweepFile::read(path)?,
+        (true, true) => load::sweep(path)?,
         (false, true) => bail!("{} is not there: there is nothing to resume", path.display()),
         (false, false) => {
             // Whether it can be written should show now, not after the first measurement.
-            let file = SweepFile::new();
+            let file = sweep_file::Sweep::new();
             file.write(path)?;
             file
         }
@@ -122,10 +123,17 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
         }
     }
     let each = (options.load.duration + options.load.warmup) * options.repeat;
+    if let Some(html) = &options.load.html {
+        run::writable(html)?;
+    }
     let mut sweep = Sweep { options, path, file, todo, each, start: Duration::from_secs(4) };
     print!("{}", show::head());
     sweep.file.cells.iter().for_each(|cell| print!("{}", show::row(cell)));
     sweep.run().await?;
+    if let Some(html) = &options.load.html {
+        let reports: Vec<Report> = sweep.file.cells.iter().map(|cell| cell.report.clone()).collect();
+        run::write(html, &page::html(&reports))?;
+    }
     println!("\n{} combinations in {}: wardlock-loadtest plan reads it", sweep.file.cells.len(), path.display());
     Ok(ExitCode::SUCCESS)
 }

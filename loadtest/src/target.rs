@@ -10,6 +10,8 @@
 //! 3. What a failed [`Target::acquire`] may have been granted is given back in the background where the target
 //!    can, and at the latest when its session ends.
 
+#[cfg(test)]
+pub(crate) mod fake;
 mod http;
 mod keys;
 mod quic;
@@ -136,6 +138,9 @@ pub(crate) enum Target {
     Quic(quic::Quic),
     /// Wardlock over HTTP and JSON.
     Http(http::Http),
+    /// A lock service in memory.
+    #[cfg(test)]
+    Fake(fake::Fake),
 }
 
 /// Hands a call to the variant.
@@ -144,6 +149,8 @@ macro_rules! each {
         match $self {
             Target::Quic($target) => $call,
             Target::Http($target) => $call,
+            #[cfg(test)]
+            Target::Fake($target) => $call,
         }
     };
 }
@@ -204,9 +211,8 @@ impl Target {
 
     /// Looks again who leads which shard, for [`Target::shard_of`].
     pub(crate) async fn learn_leaders(&self) {
-        match self {
-            Target::Quic(target) => target.learn_leaders().await,
-            Target::Http(_) => {}
+        if let Target::Quic(target) = self {
+            target.learn_leaders().await;
         }
     }
 

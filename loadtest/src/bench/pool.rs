@@ -6,7 +6,8 @@
 //!
 //! # Promises
 //! 1. No operation goes to two clients, and none is lost but those that are counted as dropped.
-//! 2. The backlog is bounded: what is due beyond it is dropped, the newest first.
+//! 2. The backlog is bounded: what is due beyond it drops the oldest, which has waited the longest. So an
+//!    overload shows as waits as long as the backlog and as a count, not as silence.
 
 use std::{
     collections::VecDeque,
@@ -119,10 +120,13 @@ impl Inner {
             if let Some(waker) = &slot.waker {
                 waker.wake_by_ref();
             }
-        } else if self.backlog.len() < self.room {
-            self.backlog.push_back(due);
         } else {
-            self.give_up(due);
+            self.backlog.push_back(due);
+            if self.backlog.len() > self.room
+                && let Some(oldest) = self.backlog.pop_front()
+            {
+                self.give_up(oldest);
+            }
         }
     }
 
@@ -148,7 +152,7 @@ mod tests {
         pool.offer(due.iter().copied());
         assert_eq!(second.now_or_never(), Some(Some(due[0])));
         assert_eq!(first.now_or_never(), Some(Some(due[1])));
-        assert_eq!(pool.next(1).now_or_never(), Some(Some(due[2])), "from the backlog, in order");
+        assert_eq!(pool.next(1).now_or_never(), Some(Some(due[3])), "the oldest that was not dropped");
         assert_eq!(pool.close(), Counts { offered: 5, dropped: 2 }, "one found no room, one was left");
         assert_eq!(pool.next(0).now_or_never(), Some(None));
     }

@@ -80,6 +80,9 @@ pub(crate) struct Options {
     /// Write the figures to this file, too.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) json: Option<PathBuf>,
+    /// Write a page of plots to this file.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -125,6 +128,7 @@ pub(crate) mod tests {
     use super::*;
 
     #[derive(Parser)]
+    #[command(args_override_self = true)]
     struct Wrapped {
         #[command(flatten)]
         options: Options,
