@@ -134,7 +134,8 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
         let reports: Vec<Report> = sweep.file.cells.iter().map(|cell| cell.report.clone()).collect();
         run::write(html, &page::html(&reports))?;
     }
-    println!("\n{} combinations in {}: wardlock-loadtest plan reads it", sweep.file.cells.len(), path.display());
+    let (cells, file) = (sweep.file.cells.len(), path.display());
+    println!("\n{cells} combinations in {file}: for a cluster's size ask `wardlock-loadtest plan --sweep {file}`");
     Ok(ExitCode::SUCCESS)
 }
 
