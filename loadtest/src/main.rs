@@ -4,7 +4,9 @@
 //! them run on one thread: the generator shares a machine with what it measures.
 
 mod bench;
+mod cluster;
 mod compare;
+mod faults;
 #[cfg(test)]
 mod fixture;
 mod load;
@@ -13,9 +15,11 @@ mod page;
 mod peers;
 mod plan;
 mod proc;
+mod ramp;
 mod report;
 mod run;
 mod safety;
+mod sweep;
 mod sweep_file;
 mod table;
 mod target;
@@ -29,7 +33,12 @@ const EXAMPLES: &str = "\
 Examples, beside `wardlock dev --processes`:
   wardlock-loadtest run --rate 20000 --duration 20s
   wardlock-loadtest run --closed-loop --clients 256 --json figures.json
-  wardlock-loadtest run --profile seed --clients 1000 --duration 20s --json seed.json";
+  wardlock-loadtest run --profile seed --clients 1000 --duration 20s --json seed.json
+
+These start a cluster of their own:
+  wardlock-loadtest ramp --cluster --slo 'p99<10ms,errors<0.1%'
+  wardlock-loadtest sweep --shards 1,4,16,64 --clients 64,256,1000
+  wardlock-loadtest faults --kills 3 --pauses 3 --rolling 1";
 
 /// Drives a Wardlock cluster, measures it and checks what it promises.
 #[derive(Parser)]
@@ -42,6 +51,9 @@ struct Arguments {
 #[derive(clap::Subcommand)]
 enum Command {
     Run(Box<run::Options>),
+    Ramp(Box<ramp::Options>),
+    Sweep(Box<sweep::Options>),
+    Faults(Box<faults::Options>),
     Report(page::Options),
     Compare(compare::Options),
     Plan(plan::Options),
@@ -53,6 +65,9 @@ enum Command {
 async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(options) => run::command(&options).await,
+        Command::Ramp(options) => ramp::command(&options).await,
+        Command::Sweep(options) => sweep::command(&options).await,
+        Command::Faults(options) => faults::command(&options).await,
         Command::Report(options) => page::command(&options),
         Command::Compare(options) => compare::command(&options),
         Command::Plan(options) => plan::command(&options),
@@ -80,4 +95,16 @@ fn said(error: &anyhow::Error) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_fit_together() {
+        Arguments::command().debug_assert();
+    }
 }

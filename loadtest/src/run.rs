@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 
-pub(crate) use self::options::{Options, length};
+pub(crate) use self::options::{Options, length, percent, positive, some_length};
 use crate::{bench::Bench, page, report::Report, table, workload::Plan};
 
 /// Measures once.

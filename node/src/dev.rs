@@ -40,7 +40,7 @@ use crate::{
         certs::{self, Existing},
         failure::{Failure, chain},
         gateway, output,
-        signals::Stop,
+        signals::{Stop, orphaned},
     },
 };
 
@@ -78,6 +78,10 @@ pub struct DevArgs {
     /// Each node is a process of its own, to be killed and started again.
     #[arg(long)]
     processes: bool,
+
+    /// Stop when stdin ends: how a program that starts a cluster takes it along, even when it is killed.
+    #[arg(long, hide = true)]
+    exit_with_stdin: bool,
 }
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {
@@ -155,6 +159,8 @@ fn log_quietly() {
 
 async fn cluster(args: &DevArgs, place: &mut Place) -> Result<ExitCode, Failure> {
     let mut stop = Stop::catch().map_err(Failure::error)?;
+    let alone = orphaned(args.exit_with_stdin);
+    tokio::pin!(alone);
     let program = std::env::current_exe().map_err(Failure::error)?;
     // Taken first: the address that people type must be free before anything else is tried.
     let listener = gateway::listen(args.http).await?;
@@ -183,7 +189,7 @@ async fn cluster(args: &DevArgs, place: &mut Place) -> Result<ExitCode, Failure>
             Err(_) => Err(Failure::error(format!("the cluster was not ready within {} s", READY.as_secs()))),
         },
         failure = nodes.failed_at_start() => Err(failure),
-        _ = stop.wait() => {
+        () = async { tokio::select! { _ = stop.wait() => {}, () = &mut alone => {} } } => {
             stop.drain(nodes.shutdown(), || place.remove()).await;
             return Ok(ExitCode::SUCCESS);
         }
@@ -208,6 +214,7 @@ async fn cluster(args: &DevArgs, place: &mut Place) -> Result<ExitCode, Failure>
         served = &mut serving => served.and(Err(Failure::error("the gateway has ended"))),
         failed = nodes.failed() => Err(failed),
         _ = stop.wait() => Ok(()),
+        () = &mut alone => Ok(()),
     };
     stopping.cancel();
     let drained = async {

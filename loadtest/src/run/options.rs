@@ -109,12 +109,14 @@ pub(crate) fn some_length(text: &str) -> Result<Duration, String> {
     length(text).and_then(|length| if length.is_zero() { Err("must be more than 0".to_owned()) } else { Ok(length) })
 }
 
-fn percent(text: &str) -> Result<f64, String> {
+/// A share.
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
     let percent: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
     if (0.0..=100.0).contains(&percent) { Ok(percent) } else { Err(format!("{text} is not from 0 to 100")) }
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+/// A rate per second.
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
     if (0.001..=10_000_000.0).contains(&rate) { Ok(rate) } else { Err(format!("{text} is not from 0.001 to 10000000")) }
 }

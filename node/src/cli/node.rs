@@ -1,13 +1,13 @@
 //! `wardlock node`: one node of a cluster.
 
-use std::{collections::BTreeSet, io::Read, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory};
 
 use super::{
     failure::{Code, Failure, chain},
     output,
-    signals::Stop,
+    signals::{Stop, orphaned},
 };
 use crate::{
     config::{self, Fields, Settings},
@@ -72,18 +72,9 @@ pub(super) fn run(args: NodeArgs) -> Result<ExitCode, Failure> {
 
 async fn serve(settings: Settings, exit_with_stdin: bool) -> Result<ExitCode, Failure> {
     let mut stop = Stop::catch().map_err(Failure::error)?;
-    let orphaned = exit_with_stdin.then(stdin_ended);
+    let ended = orphaned(exit_with_stdin);
     let id = settings.node;
     let node = Node::start(settings).await.map_err(|e| Failure::error(chain(&e)))?;
-    let ended = async {
-        match orphaned {
-            Some(orphaned) => {
-                // A sender that is gone means the same.
-                let _ = orphaned.await;
-            }
-            None => std::future::pending().await,
-        }
-    };
     tokio::pin!(ended);
     tokio::select! {
         () = node.ready() => tracing::info!(node = %id, "ready"),
@@ -101,16 +92,4 @@ async fn drain(node: Node, stop: &mut Stop) -> Result<ExitCode, Failure> {
     tracing::info!("draining; a second signal stops at once");
     stop.drain(node.shutdown(), || ()).await;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Resolves when stdin has ended. The read blocks a thread of its own, which the process's end takes along.
-fn stdin_ended() -> tokio::sync::oneshot::Receiver<()> {
-    let (tell, told) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        let mut stdin = std::io::stdin().lock();
-        let mut buffer = [0; 256];
-        while matches!(stdin.read(&mut buffer), Ok(1..)) {}
-        let _ = tell.send(());
-    });
-    told
 }

@@ -1,6 +1,10 @@
-//! Signals that end a server: the first drains, the second forces.
+//! What ends a server: signals, of which the first drains and the second forces, or the end of whoever started
+//! it.
 
-use std::{io, process};
+use std::{
+    io::{self, Read},
+    process,
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -40,4 +44,29 @@ impl Stop {
             }
         }
     }
+}
+
+/// Resolves when stdin has ended, which it does with whoever holds its other end, even when that is killed.
+/// Unless `watched`, it never does. The watch begins with the call.
+pub fn orphaned(watched: bool) -> impl Future<Output = ()> {
+    let told = watched.then(stdin_ended);
+    async move {
+        match told {
+            // A sender that is gone means the same.
+            Some(told) => drop(told.await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// The read blocks a thread of its own, which the process's end takes along.
+fn stdin_ended() -> tokio::sync::oneshot::Receiver<()> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut stdin = io::stdin().lock();
+        let mut buffer = [0; 256];
+        while matches!(stdin.read(&mut buffer), Ok(1..)) {}
+        let _ = tell.send(());
+    });
+    told
 }
