@@ -1,7 +1,7 @@
 //! What the load is made of: a lock workload, resolved from the command line.
 //!
 //! A [`Plan`] is what was asked for, with every default filled in: an explicit flag stands before the
-//! [profile](profile), the profile before the workload's own defaults.
+//! [profile], the profile before the workload's own defaults.
 
 mod dice;
 mod names;

@@ -3,184 +3,17 @@
 //! session, placement and log code runs as in a process.
 
 mod log_support;
+mod thread_support;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use log_support::MemDisk;
-use tokio::{sync::watch, time::Instant};
-use wardlock::{
-    clock::Clock,
-    config::Timing,
-    disk::{
-        log::{Options, SharedLog},
-        snapshots::Snapshots,
-    },
-    host::{Door, Host, Parts},
-};
-use wardlock_machine::{
-    Acquire, Answer, Command, Holder, Key, Metadata, Millis, Name, Outcome, Query, SessionId, WallMs,
-};
-use wardlock_placement::{Goal, NodeId, ShardMap};
-use wardlock_router::{
-    Client, Connected,
-    client::Boot,
-    link::{Peer, Replier, Service, memory::Hub},
-};
+use thread_support::{Cluster, PATIENCE, SHARDS, acquire, ask, holders, key, open, paused};
+use tokio::time::Instant;
+use wardlock::{disk::log::SharedLog, host::Host};
+use wardlock_machine::{Answer, Command, Millis, Outcome, Query};
+use wardlock_placement::NodeId;
+use wardlock_router::link::{Peer, Replier, Service};
 use wardlock_wire::{Body, KeptAlive, Response};
-
-const PATIENCE: Duration = Duration::from_secs(10);
-const SHARDS: u32 = 4;
-
-/// Tokio's clock, which the tests pause.
-#[derive(Debug)]
-struct Paused(Instant);
-
-impl Clock for Paused {
-    fn now(&self) -> Duration {
-        self.0.elapsed()
-    }
-
-    fn wall(&self) -> WallMs {
-        WallMs(1_700_000_000_000 + self.0.elapsed().as_millis() as u64)
-    }
-}
-
-impl wardlock_router::Clock for Paused {
-    fn now(&self) -> Boot {
-        Boot(self.0.elapsed())
-    }
-}
-
-struct Cluster {
-    nodes: u32,
-    hub: Hub,
-    clock: Arc<Paused>,
-    disks: BTreeMap<NodeId, (MemDisk, MemDisk)>,
-    hosts: BTreeMap<NodeId, (Arc<Host>, SharedLog)>,
-}
-
-impl Cluster {
-    async fn start() -> Cluster {
-        Cluster::of(3).await
-    }
-
-    async fn of(nodes: u32) -> Cluster {
-        let mut cluster = Cluster {
-            nodes,
-            hub: Hub::new(),
-            clock: Arc::new(Paused(Instant::now())),
-            disks: (1..=nodes).map(|n| (NodeId(n), Default::default())).collect(),
-            hosts: BTreeMap::new(),
-        };
-        cluster.hub.set_delay(Duration::from_millis(1));
-        cluster.hub.set_lost_after(Duration::from_millis(500));
-        for node in 1..=nodes {
-            cluster.start_node(NodeId(node)).await;
-        }
-        for (host, _) in cluster.hosts.values() {
-            host.ready().await;
-        }
-        cluster
-    }
-
-    async fn start_node(&mut self, node: NodeId) {
-        let (log_disk, snapshot_disk) = &self.disks[&node];
-        let fatal = Arc::new(|why: &str| panic!("{why}"));
-        let (log, writer) = SharedLog::open(log_disk.clone(), Options::default(), fatal).expect("the log opens");
-        tokio::spawn(writer.run());
-        let door = Arc::new(Door::default());
-        let transport = self.hub.attach(node, Arc::clone(&door) as _);
-        let seeds = (1..=3).map(|n: u32| n.to_string());
-        let client =
-            Client::with_clock(Arc::new(Connected(Arc::clone(&transport))), seeds, Arc::clone(&self.clock) as _);
-        let nodes: BTreeSet<NodeId> = (1..=self.nodes).map(NodeId).collect();
-        let host = Host::start(Parts {
-            node,
-            goal: Goal::new(SHARDS, 3.min(self.nodes as u8), nodes.clone()).expect("a goal"),
-            nodes,
-            addresses: wardlock_placement::Node { quic: format!("node-{node}:1"), http: None, domain: None },
-            timing: Timing {
-                heartbeat: Duration::from_millis(200),
-                election_min: Duration::from_millis(400),
-                election_max: Duration::from_millis(600),
-            },
-            clock: Arc::clone(&self.clock) as _,
-            transport,
-            client,
-            log: log.clone(),
-            snapshots: Arc::new(Snapshots::open(snapshot_disk.clone(), 1 << 20).expect("the snapshots open")),
-            disk_low: Arc::new(|| false),
-            on_fatal: log_support::never(),
-            maps: watch::Sender::new(Arc::new(ShardMap::default())),
-        })
-        .await
-        .expect("the host starts");
-        door.open(Arc::clone(&host));
-        self.hosts.insert(node, (host, log));
-    }
-
-    /// The node's process ends: nothing that is not on its disk remains.
-    async fn stop_node(&mut self, node: NodeId) {
-        let (host, log) = self.hosts.remove(&node).expect("it runs");
-        self.hub.detach(node);
-        host.halt().await;
-        log.close();
-    }
-
-    async fn client(&self) -> Client {
-        let transport = self.hub.attach_client(1_000 + self.hosts.len() as u64);
-        let seeds = (1..=3).map(|n: u32| n.to_string());
-        let client = Client::with_clock(Arc::new(Connected(transport)), seeds, Arc::clone(&self.clock) as _);
-        client.ready(PATIENCE).await.expect("a map");
-        client
-    }
-
-    fn leaders(&self) -> BTreeMap<NodeId, usize> {
-        let counts = self.hosts.iter().map(|(node, (host, _))| {
-            let status = host.status();
-            let leads = status.groups.iter().filter(|g| g.group.0 != 0 && g.leader == Some(*node)).count();
-            (*node, leads)
-        });
-        counts.collect()
-    }
-}
-
-fn paused<T>(body: impl Future<Output = T>) -> T {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
-    runtime.block_on(body)
-}
-
-async fn open(client: &Client, ttl: u64) -> SessionId {
-    let session = client.new_session_id();
-    let holder = Holder { client_id: "tester".into(), ttl: Millis(ttl), metadata: Metadata::new() };
-    let outcome = client.write(Command::OpenSession { session, holder }, PATIENCE).await;
-    assert!(matches!(outcome, Ok(Outcome::Opened { .. })), "{outcome:?}");
-    session
-}
-
-fn acquire(client: &Client, session: SessionId, name: &str, wait: u64) -> Command {
-    Command::Acquire(ask(client, session, name, wait))
-}
-
-fn ask(client: &Client, session: SessionId, name: &str, wait: u64) -> Acquire {
-    Acquire { wait: Millis(wait), ..Acquire::new(session, client.random_request(), key(name)) }
-}
-
-fn key(name: &str) -> Key {
-    Key::lock(Name::new(name).expect("a name"))
-}
-
-async fn holders(client: &Client, name: &str) -> usize {
-    match client.read(Query::Object { key: key(name) }, PATIENCE).await {
-        Ok(Answer::Object(object)) => object.map_or(0, |object| object.holders.len()),
-        other => panic!("{other:?}"),
-    }
-}
 
 #[test]
 fn three_hosts_on_one_thread_grant_and_release() {
@@ -440,13 +273,7 @@ impl Service for NoNews {
 #[test]
 fn whoever_follows_the_map_does_not_ask_in_a_loop() {
     paused(async {
-        let mut cluster = Cluster {
-            nodes: 4,
-            hub: Hub::new(),
-            clock: Arc::new(Paused(Instant::now())),
-            disks: [(NodeId(4), Default::default())].into(),
-            hosts: BTreeMap::new(),
-        };
+        let mut cluster = Cluster::unstarted(4);
         cluster.hub.set_delay(Duration::from_millis(1));
         let silent = Arc::new(NoNews::default());
         for node in 1..=3 {

@@ -55,10 +55,10 @@ pub struct Options {
     pub cache_bytes: usize,
     /// Entries that may wait for the disk, all groups together; beyond it `append` waits.
     pub queue_bytes: u32,
-    /// How long the writer waits for company before a commit, where commits have lately held entries of
-    /// several groups or clients; a lone writer never waits. More of it makes fewer and larger commits,
-    /// which spares about as much processor time as the rest of a write takes, and every write later by that
-    /// much.
+    /// The longest that the writer waits for company before a commit. It waits only where commits have lately
+    /// held entries of several groups, and then about as long as a commit lately took: on a machine that is
+    /// busy, commits take longer, and fewer and larger ones relieve it; on an idle one hardly anything is
+    /// waited for. A lone writer never waits. Zero: nobody does.
     pub linger: Duration,
     /// How many commits go by before committed positions are written beside the rows. They only spare a
     /// restart from waiting for a leader's word; each time costs a page more than the rows.
@@ -75,7 +75,7 @@ impl Default for Options {
         Options {
             cache_bytes: 16 << 20,
             queue_bytes: 16 << 20,
-            linger: Duration::from_millis(1),
+            linger: Duration::from_millis(2),
             committed_every: 64,
             max_rows: 4096,
             slack_bytes: 16 << 20,

@@ -40,6 +40,8 @@ const PARKED_PER_SESSION: usize = 1_024;
 const BACKLOG: usize = 16_384;
 /// The most acquires that wait for homes' words.
 const PARKED: usize = 16_384;
+/// The most reads whose memory is kept for the next ones.
+const SPARE_READS: usize = 1_024;
 /// How often acquires that nobody waits for any more are swept out.
 const SWEEP: Duration = Duration::from_millis(500);
 /// The most bytes of commands in one entry, roughly: well under the frame's bound.
@@ -92,6 +94,8 @@ pub struct Leader {
     began: Duration,
     queue: VecDeque<(Command, Slot)>,
     reads: Vec<Read>,
+    /// Emptied, for the next reads: they are many and large.
+    spare: Vec<Read>,
     errands: Errands,
     sessions: Deadlines,
     waiters: Waiters,
@@ -114,6 +118,7 @@ impl Leader {
             began: now,
             queue: VecDeque::new(),
             reads: Vec::new(),
+            spare: Vec::new(),
             errands: Errands::default(),
             sessions: Deadlines::default(),
             waiters: Waiters::default(),
@@ -234,7 +239,8 @@ impl Leader {
 
     /// The next entry's commands, and who gets each outcome.
     pub fn take_batch(&mut self) -> Option<(Vec<Command>, Vec<Slot>)> {
-        let (mut commands, mut slots, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let count = self.queue.len().min(limits::BATCH_COMMANDS);
+        let (mut commands, mut slots, mut bytes) = (Vec::with_capacity(count), Vec::with_capacity(count), 0);
         while bytes < BATCH_BYTES && commands.len() < limits::BATCH_COMMANDS {
             let Some((command, slot)) = self.queue.pop_front() else { break };
             bytes += size(&command);
@@ -251,7 +257,8 @@ impl Leader {
 
     /// The reads that the next round serves.
     pub fn take_reads(&mut self) -> Vec<Read> {
-        std::mem::take(&mut self.reads)
+        let spare = std::mem::take(&mut self.spare);
+        std::mem::replace(&mut self.reads, spare)
     }
 
     /// The errands to run now.
@@ -370,8 +377,8 @@ impl Leader {
     }
 
     /// A round that began after these reads arrived is complete and its state applied.
-    pub fn serve(&mut self, machine: &Machine, reads: Vec<Read>, now: Duration) {
-        for read in reads {
+    pub fn serve(&mut self, machine: &Machine, mut reads: Vec<Read>, now: Duration) {
+        for read in reads.drain(..) {
             match read {
                 Read::Query(query, reply) => {
                     let answer = machine.query(&query);
@@ -403,6 +410,10 @@ impl Leader {
                 }
                 Read::Observe(key, since, wait, reply) => self.observers.ask(machine, key, since, wait, now, reply),
             }
+        }
+        // A burst must not pin its memory for good.
+        if reads.capacity() <= SPARE_READS {
+            self.spare = reads;
         }
     }
 

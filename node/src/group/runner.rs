@@ -7,14 +7,14 @@
 
 use std::{
     future::{Future, pending},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use openraft::{ServerState, async_runtime::watch::WatchReceiver};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use wardlock_machine::{Batch, Command, Incarnation, Outcome, Query, RangeEpoch, SessionId, Term};
 use wardlock_placement::{ShardMap, hash_name, hash_session};
@@ -39,6 +39,9 @@ use crate::{
 const PROPOSALS: usize = 2;
 /// The most read rounds of one group under way.
 const ROUNDS: usize = 1;
+/// How long a proposal keeps its turn: one that takes longer hangs on its own group's majority, and the
+/// other groups of the node must not wait for that.
+const TURN: Duration = Duration::from_millis(50);
 /// A proposal older than this means that the disk or the quorum hangs.
 const STALLED: Duration = Duration::from_secs(1);
 /// How long requests wait for a new leader's first entry before they are sent elsewhere.
@@ -58,6 +61,8 @@ pub struct Runner {
     pub clock: Arc<dyn Clock>,
     /// Confirms leaderships, for all groups of the node at once.
     pub barrier: Arc<Barrier>,
+    /// Turns to propose, which all groups of the node share.
+    pub turns: Arc<Semaphore>,
     /// Reaches other shards.
     pub client: Client,
     /// Whether the disk is nearly full.
@@ -87,6 +92,8 @@ enum Role {
 }
 
 enum Event {
+    /// The group may propose.
+    Turn(OwnedSemaphorePermit),
     Proposed(u64, Vec<Slot>, Result<Vec<Outcome>, Refusal>),
     Round(Vec<Read>, Result<(), Refusal>),
     Errand(Errand, Option<Done>),
@@ -104,6 +111,10 @@ struct State {
     errands: Running,
     /// Numbers and start times of the proposals under way, oldest first.
     proposals: Vec<(u64, Duration)>,
+    /// A turn was asked for.
+    queued: bool,
+    /// It has come.
+    turn: Option<OwnedSemaphorePermit>,
     rounds: usize,
     serial: u64,
     /// Numbers the leaders of this task, one for each time that a replica takes over.
@@ -126,6 +137,8 @@ impl Runner {
             running: FuturesUnordered::new(),
             errands: FuturesUnordered::new(),
             proposals: Vec::new(),
+            queued: false,
+            turn: None,
             rounds: 0,
             serial: 0,
             leader: 0,
@@ -198,6 +211,7 @@ impl Runner {
         }
         // Their proposals and rounds end by themselves; what they bring is of another term and dropped.
         state.proposals.clear();
+        (state.queued, state.turn) = (false, None);
         state.rounds = 0;
         state.broken = false;
         state.leader += 1;
@@ -356,6 +370,8 @@ impl Runner {
     }
 
     async fn start(&mut self, state: &mut State) {
+        // Given back unless it is used now.
+        let mut turn = state.turn.take();
         let Role::Leading(leader) = &mut state.role else { return };
         let now = self.clock.now();
         let alone = !has_quorum(&self.group, self.quorum_patience);
@@ -371,6 +387,8 @@ impl Runner {
         let stalled = state.proposals.first().is_some_and(|(_, since)| now.saturating_sub(*since) > STALLED);
         self.group.replica.machine(|machine| leader.tick(machine, now, stalled));
         while state.proposals.len() < PROPOSALS
+            && leader.has_commands()
+            && let Some(turn) = turn.take().or_else(|| self.turns.clone().try_acquire_owned().ok())
             && let Some((commands, slots)) = leader.take_batch()
         {
             let epoch = self.group.replica.machine(|machine| machine.epoch()).unwrap_or_default();
@@ -381,7 +399,28 @@ impl Runner {
             let (serial, number) = (state.serial, state.leader);
             self.metrics.proposed(slots.len(), state.proposals.len());
             let proposed = propose(&self.group, leader.term, &batch).await;
-            state.running.push(Box::pin(async move { (number, Event::Proposed(serial, slots, proposed.await)) }));
+            state.running.push(Box::pin(async move {
+                let mut proposed = pin!(proposed);
+                let outcome = match tokio::time::timeout(TURN, &mut proposed).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        drop(turn);
+                        proposed.await
+                    }
+                };
+                (number, Event::Proposed(serial, slots, outcome))
+            }));
+        }
+        if state.proposals.len() < PROPOSALS && leader.has_commands() && !state.queued {
+            state.queued = true;
+            let (turn, number) = (Arc::clone(&self.turns).acquire_owned(), state.leader);
+            state.running.push(Box::pin(async move {
+                match turn.await {
+                    Ok(turn) => (number, Event::Turn(turn)),
+                    // Nobody closes it.
+                    Err(_) => pending().await,
+                }
+            }));
         }
         if state.rounds < ROUNDS {
             let reads = leader.take_reads();
@@ -416,6 +455,7 @@ impl Runner {
             _ => return,
         };
         match event {
+            Event::Turn(turn) => (state.queued, state.turn) = (false, Some(turn)),
             Event::Proposed(serial, slots, result) => {
                 state.proposals.retain(|(other, _)| *other != serial);
                 match result {
