@@ -12,15 +12,16 @@
 //! the term's first entry applied.
 //!
 //! # Why it holds
-//! Let `L` lead the group in term `T`, and let `W` be a write acknowledged before the call, proposed in
+//! Let `L` lead the group in term `T`, and let `W` be a write acknowledged before the call, by the leader of
 //! term `t`.
 //!
-//! 1. `t < T`: a committed entry of an earlier term is in the log of every later leader (Raft's leader
-//!    completeness), ahead of the term's first entry. That one is applied here, so `W` is.
+//! 1. `t < T`: whoever acknowledges has applied, so `W` was committed, and a committed entry is in the log of
+//!    every later leader (Raft's leader completeness), ahead of the term's first entry. That one is applied
+//!    here, so `W` is.
 //! 2. `t = T`: there is one leader a term (openraft's `leader_id_std`), so `L` itself acknowledged `W`, which
 //!    it does only after having applied it. No commit index has to be read or waited for.
-//! 3. `t > T` must be impossible. Let `T'` be the smallest term above `T` in which a leader was elected, and
-//!    suppose that this had happened before the call. Its votes came from a quorum `V` of the
+//! 3. `t > T` must be impossible. Suppose that leaders of terms above `T` had been elected before the call,
+//!    and let `T'` be the smallest of these terms. Its votes came from a quorum `V` of the
 //!    membership `C'` that was effective in the candidate's log. Each voter had *saved* its vote before
 //!    it gave it: openraft awaits `save_vote` before the grant leaves (and before a candidate's requests do),
 //!    and our `save_vote` returns once the vote is on disk. From then on that replica's durable vote is of
@@ -28,11 +29,11 @@
 //!    A round counts a replica as *standing* only if its **durable** vote was `(T, L)` at some moment after
 //!    the call. It succeeds with a quorum `S` of `C`, the membership effective in `L`'s log. `S` and `V`
 //!    intersect (next paragraph), and the replica in both would have had the durable votes `T` and, earlier,
-//!    `T' > T`. So `T'` was elected after the call at the earliest, `W` was acknowledged after it, and the
-//!    read need not show it.
+//!    `T' > T`. So no later leader had been elected before the call, and `W` is none of
+//!    theirs.
 //!
 //! **Membership changes.** `C` and `C'` are equal or neighbours in the chain of memberships (`C1`, joint
-//! `C1+C2`, `C2`, …), for no leader was elected between `T` and `T'`, so every membership beyond the ones
+//! `C1+C2`, `C2`, …), for no leader between `T` and `T'` had been elected, so every membership beyond the ones
 //! committed by `T`'s beginning was proposed by `L`, and it proposes the next only after the last has
 //! committed. In a joint membership a quorum is a majority of *each* half, so quorums of neighbours
 //! intersect. Learners never count. `C` is read from the library's metrics, which it publishes once per turn
@@ -84,9 +85,9 @@ use crate::{
 
 /// The most claims in one message: far within the urgent lane's frames.
 const CLAIMS: usize = 1_024;
-/// A round that takes longer does not hold up the next: a peer may be gone.
+/// A round that takes longer does not hold up the next: a group's peers may be gone.
 const SLOW: Duration = Duration::from_millis(10);
-/// The most rounds under way. Each group is in one at the most.
+/// The most rounds under way.
 const ROUNDS: usize = 64;
 
 /// Whose leadership is to be confirmed.
@@ -124,7 +125,8 @@ impl Barrier {
     }
 
     /// Resolves once this leadership is confirmed by a round that begins after the call. Bounded by its
-    /// callers: each group has one question under way.
+    /// callers: a group's leader has one question under way, and a leadership that ends leaves one behind for
+    /// no longer than the barrier's patience.
     pub fn ask(&self, question: Question) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
         let (done, confirmed) = oneshot::channel();
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,19 +142,21 @@ impl Barrier {
     /// Does the rounds until it is dropped.
     pub async fn run(self: Arc<Self>) {
         let mut rounds = FuturesUnordered::new();
-        let mut slow_at = Instant::now();
+        let (mut latest, mut ended, mut slow_at) = (0_u64, 0, Instant::now());
         loop {
-            let next = rounds.is_empty() || (rounds.len() < ROUNDS && Instant::now() >= slow_at);
+            let free = rounds.len() < ROUNDS;
+            let next = free && (ended == latest || Instant::now() >= slow_at);
             tokio::select! {
                 () = self.arrived.notified(), if next => {
                     // One turn for the other groups of this node.
                     tokio::task::yield_now().await;
                     let asked = std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner));
-                    slow_at = Instant::now() + SLOW;
-                    rounds.push(self.round(asked));
+                    (latest, slow_at) = (latest + 1, Instant::now() + SLOW);
+                    let round = self.round(asked);
+                    rounds.push(async move { round.await; latest });
                 }
-                Some(()) = rounds.next() => {}
-                () = tokio::time::sleep_until(slow_at), if !next && rounds.len() < ROUNDS => {}
+                Some(round) = rounds.next() => ended = ended.max(round),
+                () = tokio::time::sleep_until(slow_at), if !next && free => {}
             }
         }
     }

@@ -46,7 +46,7 @@ use crate::{
     raft::{Raft, network::Network, store::Store, types::Home},
 };
 
-/// How many entries of all groups of a node may be under way. Each costs some 300 µs of processor time on
+/// How many groups of a node may hold a turn to propose. An entry costs some 300 µs of processor time on
 /// three nodes, whatever it holds. While a group waits for its turn its next entry grows, and those whose
 /// turns come together share commits and frames; where few groups have work, none waits.
 const TURNS: usize = 4;

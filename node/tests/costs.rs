@@ -33,7 +33,7 @@ async fn work(client: &Client, session: SessionId, number: u64, operations: u64)
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        if (at + number) % 5 != 0 {
+        if !(at + number).is_multiple_of(5) {
             let query = Query::Object { key: key(&format!("n/{}", random % NAMES)) };
             client.read(query, PATIENCE).await.expect("a read");
             continue;

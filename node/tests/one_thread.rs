@@ -118,7 +118,6 @@ fn without_a_majority_nothing_is_answered_and_all_returns_with_it() {
     });
 }
 
-/// Of four nodes three hold the placement group; the fourth follows the map and hosts shards all the same.
 /// The one who is deposed does not know it: it is cut off from the others, not from its clients.
 #[test]
 fn a_leader_that_was_cut_off_serves_nothing_that_a_later_one_has_changed() {
@@ -175,6 +174,7 @@ fn a_leader_that_was_cut_off_serves_nothing_that_a_later_one_has_changed() {
     });
 }
 
+/// Of four nodes three hold the placement group; the fourth follows the map and hosts shards all the same.
 #[test]
 fn clusters_of_other_sizes_work() {
     for nodes in [1, 4, 5] {

@@ -56,9 +56,10 @@ pub struct Options {
     /// Entries that may wait for the disk, all groups together; beyond it `append` waits.
     pub queue_bytes: u32,
     /// The longest that the writer waits for company before a commit. It waits only where commits have lately
-    /// held entries of several groups, and then about as long as a commit lately took: on a machine that is
+    /// held several appends, and then about as long as a commit lately took: on a machine that is
     /// busy, commits take longer, and fewer and larger ones relieve it; on an idle one hardly anything is
-    /// waited for. A lone writer never waits. Zero: nobody does.
+    /// waited for. One who appends alone waits for a few commits after a burst, and then no more. Zero: nobody
+    /// does.
     pub linger: Duration,
     /// How many commits go by before committed positions are written beside the rows. They only spare a
     /// restart from waiting for a leader's word; each time costs a page more than the rows.

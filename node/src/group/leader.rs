@@ -376,7 +376,7 @@ impl Leader {
         }
     }
 
-    /// A round that began after these reads arrived is complete and its state applied.
+    /// A round that began after these reads arrived is complete: what was acknowledged before them is applied.
     pub fn serve(&mut self, machine: &Machine, mut reads: Vec<Read>, now: Duration) {
         for read in reads.drain(..) {
             match read {

@@ -39,9 +39,9 @@ use crate::{
 const PROPOSALS: usize = 2;
 /// The most read rounds of one group under way.
 const ROUNDS: usize = 1;
-/// How long a proposal keeps its turn: one that takes longer hangs on its own group's majority, and the
-/// other groups of the node must not wait for that.
-const TURN: Duration = Duration::from_millis(50);
+/// How long a proposal keeps its turn: one that takes longer hangs on a disk or on its own group's majority,
+/// and the other groups of the node must not wait for that for long.
+const TURN: Duration = Duration::from_millis(15);
 /// A proposal older than this means that the disk or the quorum hangs.
 const STALLED: Duration = Duration::from_secs(1);
 /// How long requests wait for a new leader's first entry before they are sent elsewhere.
@@ -111,8 +111,8 @@ struct State {
     errands: Running,
     /// Numbers and start times of the proposals under way, oldest first.
     proposals: Vec<(u64, Duration)>,
-    /// A turn was asked for.
-    queued: bool,
+    /// Since when a turn is waited for.
+    queued: Option<Duration>,
     /// It has come.
     turn: Option<OwnedSemaphorePermit>,
     rounds: usize,
@@ -137,7 +137,7 @@ impl Runner {
             running: FuturesUnordered::new(),
             errands: FuturesUnordered::new(),
             proposals: Vec::new(),
-            queued: false,
+            queued: None,
             turn: None,
             rounds: 0,
             serial: 0,
@@ -211,7 +211,7 @@ impl Runner {
         }
         // Their proposals and rounds end by themselves; what they bring is of another term and dropped.
         state.proposals.clear();
-        (state.queued, state.turn) = (false, None);
+        (state.queued, state.turn) = (None, None);
         state.rounds = 0;
         state.broken = false;
         state.leader += 1;
@@ -384,7 +384,9 @@ impl Runner {
         if state.broken || alone {
             return;
         }
-        let stalled = state.proposals.first().is_some_and(|(_, since)| now.saturating_sub(*since) > STALLED);
+        // A group that has nothing under way may wait for a turn just as long, behind those that hang.
+        let waits = state.proposals.first().map(|(_, since)| *since).into_iter().chain(state.queued).min();
+        let stalled = waits.is_some_and(|since| now.saturating_sub(since) > STALLED);
         self.group.replica.machine(|machine| leader.tick(machine, now, stalled));
         while state.proposals.len() < PROPOSALS
             && leader.has_commands()
@@ -411,8 +413,8 @@ impl Runner {
                 (number, Event::Proposed(serial, slots, outcome))
             }));
         }
-        if state.proposals.len() < PROPOSALS && leader.has_commands() && !state.queued {
-            state.queued = true;
+        if state.proposals.len() < PROPOSALS && leader.has_commands() && state.queued.is_none() {
+            state.queued = Some(now);
             let (turn, number) = (Arc::clone(&self.turns).acquire_owned(), state.leader);
             state.running.push(Box::pin(async move {
                 match turn.await {
@@ -455,7 +457,7 @@ impl Runner {
             _ => return,
         };
         match event {
-            Event::Turn(turn) => (state.queued, state.turn) = (false, Some(turn)),
+            Event::Turn(turn) => (state.queued, state.turn) = (None, Some(turn)),
             Event::Proposed(serial, slots, result) => {
                 state.proposals.retain(|(other, _)| *other != serial);
                 match result {

@@ -21,6 +21,7 @@ use openraft::{
         TransferLeaderResponse, VoteRequest, VoteResponse,
     },
 };
+use tokio::time::Instant;
 use wardlock_placement::{GroupId, NodeId, ReplicaId};
 use wardlock_router::link::{CallError, Transport};
 use wardlock_wire::{
@@ -239,8 +240,9 @@ where
 {
     futures_util::stream::unfold(input.fuse(), |mut input| async move {
         let mut rpc = input.next().await?;
+        let until = Instant::now() + COMMIT_LINGER;
         while rpc.entries.is_empty()
-            && let Ok(Some(next)) = tokio::time::timeout(COMMIT_LINGER, input.next()).await
+            && let Ok(Some(next)) = tokio::time::timeout_at(until, input.next()).await
         {
             rpc = next;
         }

@@ -31,7 +31,7 @@ use crate::{
 /// A commit moves groups until this much was moved, at least one: a stall that nobody notices.
 const RESET_BYTES: u64 = 1 << 20;
 
-/// From so many entries a commit on, others are on their way and worth waiting for.
+/// From so many appends a commit on, others are on their way and worth waiting for.
 const COMPANY: f64 = 3.0;
 /// Commits that are faster leave the processor time enough. Timers round up to whole milliseconds.
 const SHORTEST: Duration = Duration::from_micros(500);
@@ -96,7 +96,7 @@ impl LogWriter {
         let live_bytes = metrics::gauge!("wardlock_log_bytes");
         self.count_rows();
         let mut batch = Vec::new();
-        // Entries a commit, a moving average.
+        // Appends a commit, a moving average. A group that catches up appends many entries at once.
         let mut company = 0.0;
         // How long a commit takes, likewise.
         let mut usual = Duration::ZERO;
@@ -108,11 +108,12 @@ impl LogWriter {
                 tokio::time::sleep(linger).await;
             }
             self.queue.drain_now(&mut batch);
+            let appends = batch.iter().filter(|queued| needs_row(&queued.op)).count();
             let started = Instant::now();
             match self.commit(&batch) {
                 Ok(entries) => {
                     let took = started.elapsed();
-                    company = (3.0 * company + entries as f64) / 4.0;
+                    company = (3.0 * company + appends as f64) / 4.0;
                     usual = (3 * usual + took) / 4;
                     fsync.record(took.as_secs_f64());
                     batch_entries.record(entries as f64);
