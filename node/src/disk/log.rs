@@ -2,8 +2,8 @@
 //!
 //! Groups append to memory and to one queue; one [`LogWriter`] drains the whole queue, writes **one row**
 //! with everything that all groups wanted, commits once, and only then tells everybody. Reads come
-//! from memory; the rows serve recovery alone. Votes, committed positions and purge points stand in a
-//! small table beside the rows, written in the same transaction.
+//! from memory; the rows serve recovery alone. Votes and purge points stand in a small table beside the
+//! rows, written in the same transaction; committed positions, too, now and then.
 //!
 //! # Promises
 //! 1. What [`IOFlushed`](openraft::storage::IOFlushed) or `save_vote` confirmed is on disk; confirmations keep the order of the calls, within a group and across groups.

@@ -1,7 +1,8 @@
 //! What is kept of a group beside its entries: vote, committed position, purge point.
 //!
-//! Marks have a table of their own, keyed by group, and are written in the same transaction as the
-//! row in which they changed: a vote must survive the row that it came with.
+//! Marks have a table of their own, keyed by group. Votes and purge points are written in the same
+//! transaction as the row in which they changed: a vote must survive the row that it came with. Committed
+//! positions follow some commits later, for they only shorten a restart.
 
 use serde::{Deserialize, Serialize};
 use wardlock_placement::GroupId;
