@@ -2,7 +2,7 @@
 //!
 //! A data directory holds four things, each behind one module:
 //!
-//! - `log.redb`, one log for all groups with one writer ([`log`]);
+//! - `log.db`, one log for all groups with one writer ([`log`]);
 //! - `snapshots.redb`, one current snapshot for each group ([`snapshots`]);
 //! - `identity` and `lock`, which say whose directory it is and keep a second process out ([`identity`]);
 //! - `reserve`, bytes set aside for a start on a full disk ([`space`]).
@@ -40,23 +40,29 @@ pub fn abort_process() -> OnFatal {
     })
 }
 
-/// Opens a database's file. A new one is made aside and takes its name when it is whole: a start that
-/// loses its power must not leave half a file that no later start can read.
-fn open_file(dir: &Path, name: &str) -> Result<File, redb::Error> {
+/// Opens a database's file. A new one is made aside, by `make`, and takes its name when it is whole: a start
+/// that loses its power must not leave half a file that no later start can read.
+fn open_file<E: From<redb::Error>>(
+    dir: &Path,
+    name: &str,
+    make: impl FnOnce(File) -> Result<(), E>,
+) -> Result<File, E> {
+    let failed = |error: io::Error| E::from(redb::Error::from(error));
     let path = dir.join(name);
+    let open = |path: &Path, new: bool| OpenOptions::new().read(true).write(true).create_new(new).open(path);
     if fs::metadata(&path).is_ok_and(|file| file.len() > 0) {
-        return Ok(OpenOptions::new().read(true).write(true).open(path)?);
+        return open(&path, false).map_err(failed);
     }
     let aside = dir.join(format!("{name}.new"));
     match fs::remove_file(&aside) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
         _ => {}
     }
-    redb::Database::create(&aside)?.close()?;
-    let file = OpenOptions::new().read(true).write(true).open(&aside)?;
-    file.sync_all()?;
-    fs::rename(&aside, &path)?;
-    sync_dir(dir)?;
+    make(open(&aside, true).map_err(failed)?)?;
+    let file = open(&aside, false).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    fs::rename(&aside, &path).map_err(failed)?;
+    sync_dir(dir).map_err(failed)?;
     Ok(file)
 }
 

@@ -16,7 +16,7 @@ use openraft::{
 use redb::{Database, ReadableTable, TableDefinition};
 use wardlock::{
     disk::{
-        log::{OpenError, Options, SharedLog},
+        log::{JournalError, OpenError, Options, SharedLog},
         snapshots::{SnapshotError, Snapshots},
     },
     raft::types::Types,
@@ -24,6 +24,7 @@ use wardlock::{
 use wardlock_placement::GroupId;
 use wardlock_wire::raft::{LogPos, Members, SnapshotMeta};
 
+const PAGE: usize = 4096;
 const A: GroupId = GroupId(1);
 const B: GroupId = GroupId(2);
 const ROWS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("rows");
@@ -274,13 +275,13 @@ fn a_snapshot_must_cover_what_was_purged() {
 
 /// Two groups, three rows, marks; closed cleanly.
 async fn sample() -> MemDisk {
-    samples().await.pop().unwrap()
+    samples(small()).await.pop().unwrap()
 }
 
 /// The disk before the last row, as a crash after it leaves it, and closed cleanly.
-async fn samples() -> Vec<MemDisk> {
+async fn samples(options: Options) -> Vec<MemDisk> {
     let disk = MemDisk::default();
-    let log = start(&disk, small());
+    let log = start(&disk, options);
     let (mut a, mut b) = (log.group(A), log.group(B));
     a.save_vote(&vote(3)).await.unwrap();
     append(&mut a, vec![entry(1, 0, 3_000), entry(1, 1, 3_000)]).await.unwrap();
@@ -293,11 +294,16 @@ async fn samples() -> Vec<MemDisk> {
     vec![before, crashed, disk]
 }
 
+/// Changes the database, which lies behind the header and the journal.
 fn tamper(disk: &MemDisk, change: impl FnOnce(&redb::WriteTransaction)) {
-    let db = Database::builder().create_with_backend(disk.clone()).unwrap();
+    let offset = (1 + JOURNAL_PAGES as usize) * PAGE;
+    let behind = MemDisk::with(disk.bytes()[offset..].to_vec());
+    let db = Database::builder().create_with_backend(behind.clone()).unwrap();
     let txn = db.begin_write().unwrap();
     change(&txn);
     txn.commit().unwrap();
+    db.close().unwrap();
+    disk.put(offset as u64, behind.bytes());
 }
 
 fn refusal(disk: &MemDisk) -> OpenError {
@@ -321,7 +327,7 @@ fn damaged_and_missing_rows_are_named() {
     tamper(&disk, flip(2));
     let error = refusal(&disk);
     assert!(matches!(error, OpenError::Row { row: 2, .. }), "{error}");
-    assert!(error.to_string().contains("row 2 of log.redb"), "{error}");
+    assert!(error.to_string().contains("row 2 of log.db"), "{error}");
 
     let disk = paused(sample());
     tamper(&disk, remove(2));
@@ -363,7 +369,16 @@ fn found_in(image: Vec<u8>) -> Option<(View, View)> {
 /// tell.
 #[test]
 fn a_flipped_bit_never_changes_what_is_found() {
-    let images: Vec<Vec<u8>> = paused(samples()).iter().map(MemDisk::bytes).collect();
+    flip_bits(small());
+}
+
+#[test]
+fn a_flipped_bit_in_the_journal_never_changes_what_is_found() {
+    flip_bits(journaled());
+}
+
+fn flip_bits(options: Options) {
+    let images: Vec<Vec<u8>> = paused(samples(options)).iter().map(MemDisk::bytes).collect();
     let [before, crashed, clean] = images.as_slice() else { panic!("three images, not {}", images.len()) };
     let whole = found_in(clean.clone()).expect("the undamaged file opens");
     let short = found_in(before.clone()).expect("so does an older one");
@@ -382,6 +397,84 @@ fn a_flipped_bit_never_changes_what_is_found() {
             }
         }
         assert!(refused > 50, "only {refused} of 400 flips were noticed: did they hit anything?");
+    }
+}
+
+#[test]
+fn rows_wait_in_the_journal_and_a_crash_finds_them_there() {
+    paused(async {
+        let disk = MemDisk::default();
+        let log = start(&disk, journaled());
+        let mut a = log.group(A);
+        a.save_vote(&vote(3)).await.unwrap();
+        let (mut index, settled, before) = (0, disk.bytes(), disk.count());
+        for _ in 0..8 {
+            append(&mut a, vec![entry(1, index, 700)]).await.unwrap();
+            index += 1;
+        }
+        let offset = (1 + JOURNAL_PAGES as usize) * PAGE;
+        assert_eq!(disk.bytes()[offset..], settled[offset..], "the database is as it was");
+        assert_eq!(disk.count() - before, 16, "a write and a sync for each commit");
+        let crashed = MemDisk::with(disk.bytes());
+        let found = start(&crashed, journaled());
+        let mut recovered = found.group(A);
+        assert_eq!(view(&mut recovered).await, view(&mut a).await);
+        // Both go on: over the old rows, through the end of the journal, and once more.
+        for (log, disk) in [(log, disk), (found, crashed)] {
+            let mut group = log.group(A);
+            let mut next = index;
+            for round in 0..50 {
+                append(&mut group, vec![entry(2, next, round * 97)]).await.unwrap();
+                next += 1;
+                let image = MemDisk::with(disk.bytes());
+                let (again, _writer) = open(&image, journaled()).unwrap();
+                assert_eq!(view(&mut again.group(A)).await, view(&mut group).await, "round {round}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_damaged_row_of_the_journal_is_noticed_unless_it_is_the_last() {
+    let disk = paused(async {
+        let disk = MemDisk::default();
+        let log = start(&disk, journaled());
+        let mut a = log.group(A);
+        for index in 0..3 {
+            append(&mut a, vec![entry(1, index, 5_000)]).await.unwrap();
+        }
+        MemDisk::with(disk.bytes())
+    });
+    // Each row takes two pages; its record begins with 28 bytes of its own.
+    for (row, at) in [(1, 0), (1, 16), (1, 24), (1, 300), (2, 0), (2, 16), (2, 25), (2, PAGE + 9)] {
+        let image = MemDisk::with(disk.bytes());
+        let at = PAGE * (2 * row - 1) + at;
+        image.put(at as u64, vec![disk.bytes()[at] ^ 0x10]);
+        let error = refusal(&image);
+        assert!(matches!(error, OpenError::Journal(JournalError::Damaged { .. })), "row {row}, byte {at}: {error}");
+        assert!(error.to_string().contains("damaged or missing in its journal"), "{error}");
+    }
+    let image = MemDisk::with(disk.bytes());
+    image.put(PAGE as u64 * 5 + 400, vec![0xff]);
+    paused(async {
+        let (log, _writer) = open(&image, journaled()).unwrap();
+        assert_eq!(indices(&view(&mut log.group(A)).await), [0, 1], "it looks like a commit that never finished");
+    });
+}
+
+#[test]
+fn a_file_that_is_no_log_is_refused() {
+    let refused = |bytes: Vec<u8>, why: &str| {
+        let error = refusal(&MemDisk::with(bytes)).to_string();
+        assert!(error.contains(why) && error.contains("log.db"), "{error}");
+    };
+    refused(empty_database(), "it is not a log's");
+    refused(vec![7; 10], "beyond the end");
+    let whole = empty_log();
+    for at in 8..24 {
+        let mut header = whole.clone();
+        header[at] ^= 1;
+        refused(header, "its checksum is wrong");
     }
 }
 

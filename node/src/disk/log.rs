@@ -2,8 +2,10 @@
 //!
 //! Groups append to memory and to one queue; one [`LogWriter`] drains the whole queue, writes **one row**
 //! with everything that all groups wanted, commits once, and only then tells everybody. Reads come
-//! from memory; the rows serve recovery alone. Votes and purge points stand in a small table beside the
-//! rows, written in the same transaction; committed positions, too, now and then.
+//! from memory; the rows serve recovery alone. A commit that has nothing but a row appends it to a
+//! [journal](journal), one run of pages; every some hundred commits the rows move on into the database. Votes
+//! and purge points stand in a small table beside the rows there, written in the same transaction; committed
+//! positions, too.
 //!
 //! # Promises
 //! 1. What [`IOFlushed`](openraft::storage::IOFlushed) or `save_vote` confirmed is on disk; confirmations keep the order of the calls, within a group and across groups.
@@ -14,9 +16,9 @@
 //!    go, and a group that idles on an old row is moved to the newest one, whole.
 //! 5. After a disk error nothing is confirmed any more, and [`OnFatal`] is told.
 //!
-//! redb commits in one phase. What that cannot tell apart: after a *crash*, a page of the very last
-//! commit that the disk damaged looks like a commit that never finished, and is rolled back. Damage
-//! anywhere else, or found after a clean stop, refuses to start.
+//! redb commits in one phase, and the journal has one write for each commit. What that cannot tell apart: after
+//! a *crash*, a page of the very last commit that the disk damaged looks like a commit that never finished,
+//! and is rolled back. Damage anywhere else, or found after a clean stop, refuses to start.
 
 use std::{
     collections::BTreeMap,
@@ -35,6 +37,7 @@ use self::queue::{Group, Queue};
 use super::{OnFatal, locked};
 
 mod group;
+mod journal;
 mod layout;
 mod marks;
 mod queue;
@@ -43,10 +46,10 @@ pub(in crate::disk) mod row;
 mod state;
 mod writer;
 
-pub use self::{group::GroupLog, recover::OpenError, row::Fault, writer::LogWriter};
+pub use self::{group::GroupLog, journal::JournalError, recover::OpenError, row::Fault, writer::LogWriter};
 
 /// The log's file in the data directory.
-pub const FILE: &str = "log.redb";
+pub const FILE: &str = "log.db";
 
 /// How the log uses memory and disk.
 #[derive(Clone, Debug)]
@@ -61,9 +64,12 @@ pub struct Options {
     /// waited for. One who appends alone waits for a few commits after a burst, and then no more. Zero: nobody
     /// does.
     pub linger: Duration,
-    /// How many commits go by before committed positions are written beside the rows. They only spare a
-    /// restart from waiting for a leader's word; each time costs a page more than the rows.
-    pub committed_every: u32,
+    /// The journal's size in pages of 4 KiB, which a new file begins with. A row that finds no room there goes
+    /// to the database at once, with all before it.
+    pub journal_pages: u32,
+    /// How many commits go by before the journal's rows move into the database, and with them the committed
+    /// positions, which only spare a restart from waiting for a leader's word.
+    pub settle_every: u32,
     /// Beyond this many rows idle groups are moved off the oldest ones. Fewer rows start faster; each
     /// move writes a group's live entries once more.
     pub max_rows: usize,
@@ -77,7 +83,8 @@ impl Default for Options {
             cache_bytes: 16 << 20,
             queue_bytes: 16 << 20,
             linger: Duration::from_millis(2),
-            committed_every: 64,
+            journal_pages: 1024,
+            settle_every: 256,
             max_rows: 4096,
             slack_bytes: 16 << 20,
         }
@@ -136,7 +143,7 @@ impl SharedLog {
         options: Options,
         on_fatal: OnFatal,
     ) -> Result<(SharedLog, LogWriter), OpenError> {
-        let (db, recovered) = recover::open(backend, &options)?;
+        let (db, journal, recovered) = recover::open(Arc::new(backend), &options)?;
         let queue = Arc::new(Queue::new(options.queue_bytes));
         let counters = Arc::new(Counters::default());
         let groups = recovered.states.into_iter().map(|(id, state)| {
@@ -146,8 +153,8 @@ impl SharedLog {
         let groups = Mutex::new(groups.collect());
         let writer = LogWriter::new(
             db,
-            recovered.layout,
-            recovered.marks,
+            journal,
+            (recovered.round, recovered.layout, recovered.marks),
             Arc::clone(&queue),
             Arc::clone(&counters),
             options,
@@ -158,7 +165,10 @@ impl SharedLog {
 
     /// Opens or creates the log in a data directory.
     pub fn open_dir(dir: &Path, options: Options, on_fatal: OnFatal) -> Result<(SharedLog, LogWriter), OpenError> {
-        let file = super::open_file(dir, FILE)?;
+        let file = super::open_file(dir, FILE, |new| {
+            let made = redb::backends::FileBackend::new(new)?;
+            SharedLog::open(made, options.clone(), Arc::clone(&on_fatal)).map(drop)
+        })?;
         SharedLog::open(redb::backends::FileBackend::new(file)?, options, on_fatal)
     }
 

@@ -102,7 +102,10 @@ impl Snapshots {
 
     /// Opens or creates the snapshots in a data directory.
     pub fn open_dir(dir: &Path, cache_bytes: usize) -> Result<Snapshots, SnapshotError> {
-        let file = super::open_file(dir, FILE)?;
+        let file = super::open_file(dir, FILE, |new| {
+            let new = redb::backends::FileBackend::new(new)?;
+            redb::Database::builder().create_with_backend(new)?.close().map_err(SnapshotError::from)
+        })?;
         Snapshots::open(redb::backends::FileBackend::new(file)?, cache_bytes)
     }
 

@@ -68,6 +68,11 @@ impl MemDisk {
         std::mem::take(&mut self.0.lock().unwrap().calls)
     }
 
+    /// Puts bytes there, as nobody but a test does.
+    pub fn put(&self, at: u64, bytes: Vec<u8>) {
+        apply(&mut self.0.lock().unwrap().bytes, &Call::Write(at, bytes));
+    }
+
     /// The number of mutations so far.
     pub fn count(&self) -> u64 {
         self.0.lock().unwrap().count
@@ -180,7 +185,14 @@ impl StorageBackend for MemDisk {
     }
 }
 
-/// What a new file holds before it takes its name.
+/// What a new log's file holds before it takes its name.
+pub fn empty_log() -> Vec<u8> {
+    let disk = MemDisk::default();
+    drop(open(&disk, small()).unwrap());
+    disk.bytes()
+}
+
+/// What another new file holds before it takes its name.
 pub fn empty_database() -> Vec<u8> {
     let disk = MemDisk::default();
     redb::Database::builder().create_with_backend(disk.clone()).unwrap().close().unwrap();
@@ -221,8 +233,17 @@ pub fn never() -> OnFatal {
     Arc::new(|why| panic!("{why}"))
 }
 
+/// How many pages of the journal a test's log has.
+pub const JOURNAL_PAGES: u32 = 16;
+
+/// Every commit goes to the database.
 pub fn small() -> Options {
-    Options { cache_bytes: 1 << 20, committed_every: 1, linger: Duration::ZERO, ..Options::default() }
+    Options { cache_bytes: 1 << 20, settle_every: 1, journal_pages: JOURNAL_PAGES, linger: Duration::ZERO, ..Options::default() }
+}
+
+/// Rows stay in the journal until it is full or the log is closed.
+pub fn journaled() -> Options {
+    Options { settle_every: u32::MAX, ..small() }
 }
 
 /// Runs a test body on one thread whose clock stands still unless everybody waits.

@@ -117,7 +117,7 @@ impl RaftLogStorage<Types> for GroupLog {
         durable.await.map_err(|_| closed())?
     }
 
-    /// Needs no commit of its own: it goes with one of the next ([`super::Options::committed_every`]) or with
+    /// Needs no commit of its own: it goes with one of the next ([`super::Options::settle_every`]) or with
     /// the log's end, and until then a restart finds an older position, which is as true.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         {

@@ -1,13 +1,17 @@
 //! Opens the file, checks every row and mark, and replays the rows into each group's state.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
 use wardlock_placement::GroupId;
 use wardlock_wire::raft as wire;
 
 use super::{
     Options,
+    journal::{Journal, JournalError, lay_out},
     layout::Layout,
     marks::Marks,
     row::{Fault, RawEntries, Record, read_row},
@@ -19,7 +23,9 @@ use crate::raft::types::{self, Entry};
 pub(super) const ROWS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("rows");
 /// The marks of each group.
 pub(super) const MARKS: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("marks");
+/// The version, and how often the database was written.
 const FORMAT: TableDefinition<'static, &'static str, u64> = TableDefinition::new("format");
+const ROUND: &str = "round";
 const FORMAT_VERSION: u64 = 1;
 
 /// Why the log does not open. None of these may be answered by starting without it: a replica that
@@ -29,6 +35,9 @@ pub enum OpenError {
     /// The storage engine refuses the file.
     #[error("{file} cannot be opened as a database: {0}", file = super::FILE)]
     Database(#[source] Box<redb::Error>),
+    /// What lies ahead of the database cannot be used.
+    #[error("{file} cannot be used: {0}", file = super::FILE)]
+    Journal(#[from] JournalError),
     /// The file is of another version.
     #[error("{file} has format version {found}, this program reads version {FORMAT_VERSION}", file = super::FILE)]
     Format {
@@ -77,18 +86,36 @@ impl<E: Into<redb::Error>> From<E> for OpenError {
     }
 }
 
+/// Counts a write of the database, as part of it.
+pub(super) fn next_round(txn: &WriteTransaction) -> Result<u64, redb::Error> {
+    let mut format = txn.open_table(FORMAT)?;
+    let round = format.get(ROUND)?.map_or(0, |round| round.value()) + 1;
+    format.insert(ROUND, round)?;
+    Ok(round)
+}
+
 /// What was found.
 pub(super) struct Recovered {
+    /// How often the database was written.
+    pub(super) round: u64,
     pub(super) layout: Layout,
     pub(super) marks: BTreeMap<GroupId, Marks>,
     pub(super) states: BTreeMap<GroupId, State>,
 }
 
-pub(super) fn open(backend: impl StorageBackend, options: &Options) -> Result<(Database, Recovered), OpenError> {
+/// An empty file is laid out first. Rows that only the journal has move into the database.
+pub(super) fn open(
+    storage: Arc<dyn StorageBackend>,
+    options: &Options,
+) -> Result<(Database, Journal, Recovered), OpenError> {
+    if storage.len().map_err(JournalError::Io)? == 0 {
+        lay_out(&*storage, options.journal_pages, rand::random()).map_err(JournalError::Io)?;
+    }
+    let (journal, behind) = Journal::open(storage)?;
     let db = Database::builder()
         .set_cache_size(options.cache_bytes)
         .set_check_integrity_on_open(true)
-        .create_with_backend(backend)?;
+        .create_with_backend(behind)?;
     let txn = db.begin_write()?;
     {
         let is_new = txn.list_tables()?.next().is_none();
@@ -99,15 +126,24 @@ pub(super) fn open(backend: impl StorageBackend, options: &Options) -> Result<(D
             (false, FORMAT_VERSION) => {}
             (false, found) => return Err(OpenError::Format { found }),
         }
-        txn.open_table(ROWS)?;
         txn.open_table(MARKS)?;
+        let mut rows = txn.open_table(ROWS)?;
+        let known = rows.last()?.map_or(0, |(row, _)| row.value());
+        let round = format.get(ROUND)?.map_or(0, |round| round.value());
+        for (expected, (row, value)) in (known + 1..).zip(journal.rows(known, round)?.iter().filter(|(row, _)| *row > known)) {
+            if *row != expected {
+                return Err(OpenError::MissingRow { expected, found: *row });
+            }
+            rows.insert(row, value.as_slice())?;
+        }
     }
+    let round = next_round(&txn)?;
     txn.commit()?;
-    let recovered = read(&db)?;
-    Ok((db, recovered))
+    let recovered = read(&db, round)?;
+    Ok((db, journal, recovered))
 }
 
-fn read(db: &Database) -> Result<Recovered, OpenError> {
+fn read(db: &Database, round: u64) -> Result<Recovered, OpenError> {
     let txn = db.begin_read()?;
     let mut marks = BTreeMap::new();
     for item in txn.open_table(MARKS)?.iter()? {
@@ -149,7 +185,7 @@ fn read(db: &Database) -> Result<Recovered, OpenError> {
             states.entry(group).or_default().append(tail.entries);
         }
     }
-    Ok(Recovered { layout, marks, states })
+    Ok(Recovered { round, layout, marks, states })
 }
 
 fn replay(

@@ -1,26 +1,30 @@
 //! The one writer: drains the queue, writes one row, commits once, tells everybody.
 //!
+//! A commit goes to the journal where a row is all that it has and there is room, and to the database
+//! otherwise, with all rows that the journal holds.
+//!
 //! It has no thread, sleep or clock of its own but tokio's, so that the same loop runs on a thread in
 //! production and as a task beside a simulated cluster. The commit itself blocks.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     sync::{Arc, atomic::Ordering::Relaxed},
     thread,
     time::Duration,
 };
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable};
+use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase};
 use tokio::time::Instant;
 use wardlock_placement::GroupId;
 
 use super::{
     Counters, Options,
+    journal::Journal,
     layout::Layout,
     marks::Marks,
     queue::{Group, Op, Queue, Queued},
-    recover::{MARKS, ROWS, Tail},
+    recover::{MARKS, ROWS, Tail, next_round},
     row::{Fault, Record, RowBuilder, read_row},
 };
 use crate::{
@@ -41,6 +45,8 @@ const SHORTEST: Duration = Duration::from_micros(500);
 enum WriteError {
     #[error("{0}")]
     Database(Box<redb::Error>),
+    #[error("{0}")]
+    Journal(io::Error),
     #[error("an entry cannot be encoded: {0}")]
     Encode(#[from] Fault),
     #[error("row {row} cannot be read back: {fault}")]
@@ -56,11 +62,16 @@ impl<E: Into<redb::Error>> From<E> for WriteError {
 /// The log's writer. Nothing becomes durable until it runs.
 pub struct LogWriter {
     db: Database,
+    journal: Journal,
+    /// The rows that the journal holds and the database does not, oldest first.
+    journaled: VecDeque<(u64, Vec<u8>)>,
+    /// How often the database was written.
+    round: u64,
     layout: Layout,
     marks: BTreeMap<GroupId, Marks>,
     /// Groups whose committed position is ahead of what they have on disk: written once it is not.
     owed: BTreeMap<GroupId, Arc<Group>>,
-    /// Commits since they were last written.
+    /// Commits since the database was last written.
     owing: u32,
     row: RowBuilder,
     queue: Arc<Queue>,
@@ -72,15 +83,28 @@ pub struct LogWriter {
 impl LogWriter {
     pub(super) fn new(
         db: Database,
-        layout: Layout,
-        marks: BTreeMap<GroupId, Marks>,
+        journal: Journal,
+        (round, layout, marks): (u64, Layout, BTreeMap<GroupId, Marks>),
         queue: Arc<Queue>,
         counters: Arc<Counters>,
         options: Options,
         on_fatal: OnFatal,
     ) -> LogWriter {
-        let (owed, row) = (BTreeMap::new(), RowBuilder::default());
-        LogWriter { db, layout, marks, owed, owing: 0, row, queue, counters, options, on_fatal }
+        LogWriter {
+            db,
+            journal,
+            journaled: VecDeque::new(),
+            round,
+            layout,
+            marks,
+            owed: BTreeMap::new(),
+            owing: 0,
+            row: RowBuilder::default(),
+            queue,
+            counters,
+            options,
+            on_fatal,
+        }
     }
 
     /// Runs the writer on a thread of its own. It ends when the log is closed.
@@ -126,8 +150,8 @@ impl LogWriter {
                 Err(error) => return self.fail(batch, &error),
             }
         }
-        self.owing = self.options.committed_every;
-        if !self.owed.is_empty()
+        self.owing = self.options.settle_every;
+        if !(self.owed.is_empty() && self.journaled.is_empty())
             && let Err(error) = self.commit(&[])
         {
             self.fail(batch, &error);
@@ -171,12 +195,8 @@ impl LogWriter {
                 }
             }
         }
-        self.owing += 1;
-        if self.owing >= self.options.committed_every {
-            self.owing = 0;
-            self.settle_committed(&mut touched);
-        }
-        self.write(row, &touched)?;
+        self.owing = self.owing.saturating_add(1);
+        self.write(row, touched)?;
         Ok(entries_written)
     }
 
@@ -189,7 +209,7 @@ impl LogWriter {
             return Ok(());
         }
         let txn = self.db.begin_read()?;
-        let rows = txn.open_table(ROWS)?;
+        let rows = Rows { settled: txn.open_table(ROWS)?, journaled: &self.journaled };
         let mut moved = 0;
         for group in self.layout.holders_of_oldest() {
             if moved >= RESET_BYTES {
@@ -225,27 +245,50 @@ impl LogWriter {
         });
     }
 
-    fn write(&mut self, row: u64, touched: &BTreeSet<GroupId>) -> Result<(), WriteError> {
+    /// Makes the row and the marks durable.
+    fn write(&mut self, row: u64, mut touched: BTreeSet<GroupId>) -> Result<(), WriteError> {
         let has_row = !self.row.is_empty();
-        let sealed = if has_row { self.row.finish(row) } else { &[] };
         assert_eq!(
             has_row,
             self.layout.next_row() > row,
             "row {row} must be on the disk and in the layout, or in neither"
         );
         if has_row {
+            let sealed = self.row.finish(row);
             self.layout.seal_row(sealed.len() as u64);
+            self.counters.bytes_written.fetch_add(sealed.len() as u64, Relaxed);
+            self.journaled.push_back((row, sealed.to_vec()));
         }
+        let settles = self.owing >= self.options.settle_every || !touched.is_empty();
+        if !settles && !has_row {
+            return Ok(());
+        }
+        match self.journaled.back() {
+            Some((_, sealed)) if !settles && self.journal.has_room(sealed.len()) => {
+                self.journal.append(self.round, row, sealed).map_err(WriteError::Journal)
+            }
+            _ => {
+                self.owing = 0;
+                self.settle_committed(&mut touched);
+                self.settle(&touched)
+            }
+        }
+    }
+
+    /// Moves the journal's rows into the database, with the marks of these groups, and takes out the rows that
+    /// nobody needs.
+    fn settle(&mut self, touched: &BTreeSet<GroupId>) -> Result<(), WriteError> {
         let dead = self.layout.take_dead();
         let mut txn = self.db.begin_write()?;
         txn.set_durability(Durability::Immediate)?;
-        if has_row || !dead.is_empty() {
+        {
             let mut rows = txn.open_table(ROWS)?;
-            if has_row {
-                rows.insert(row, sealed)?;
+            // Those that died on the way never get there.
+            for (row, sealed) in self.journaled.iter().filter(|(row, _)| *row >= dead.end) {
+                rows.insert(row, sealed.as_slice())?;
             }
-            for key in dead {
-                rows.remove(key)?;
+            for row in dead {
+                rows.remove(row)?;
             }
         }
         if !touched.is_empty() {
@@ -255,8 +298,11 @@ impl LogWriter {
                 table.insert(id.0, marks.encode(id)?.as_slice())?;
             }
         }
+        let round = next_round(&txn)?;
         txn.commit()?;
-        self.counters.bytes_written.fetch_add(sealed.len() as u64, Relaxed);
+        self.round = round;
+        self.journaled.clear();
+        self.journal.clear();
         Ok(())
     }
 
@@ -324,23 +370,37 @@ fn needs_row(op: &Op) -> bool {
     }
 }
 
+/// All rows on the disk.
+struct Rows<'a> {
+    settled: ReadOnlyTable<u64, &'static [u8]>,
+    journaled: &'a VecDeque<(u64, Vec<u8>)>,
+}
+
+impl Rows<'_> {
+    /// Reads a row, if it is there.
+    fn read<T>(&self, row: u64, read: impl FnOnce(&[u8]) -> T) -> Result<Option<T>, WriteError> {
+        // Their numbers have no gaps.
+        let at = self.journaled.front().and_then(|(first, _)| usize::try_from(row.checked_sub(*first)?).ok());
+        match at.and_then(|at| self.journaled.get(at)) {
+            Some((_, value)) => Ok(Some(read(value))),
+            None => Ok(self.settled.get(row)?.map(|value| read(value.value()))),
+        }
+    }
+}
+
 /// The live entries of a group as its rows hold them, all of them. They are read from the disk, not
 /// from memory: memory is ahead by what is still queued.
-fn live_entries(
-    layout: &Layout,
-    rows: &impl ReadableTable<u64, &'static [u8]>,
-    group: GroupId,
-) -> Result<(u64, Vec<Vec<u8>>), WriteError> {
+fn live_entries(layout: &Layout, rows: &Rows<'_>, group: GroupId) -> Result<(u64, Vec<Vec<u8>>), WriteError> {
     let mut first = None;
     let mut live = Vec::new();
     for run in layout.runs(group) {
         let read_back = |fault| WriteError::ReadBack { row: run.row, fault };
-        let value = rows.get(run.row)?.ok_or_else(|| read_back(Fault::Short))?;
-        let tail = entries_in_row(run.row, value.value(), group).map_err(read_back)?;
+        let tail = rows.read(run.row, |value| entries_in_row(run.row, value, group))?;
+        let tail = tail.ok_or(Fault::Short).flatten().map_err(read_back)?;
         let skipped = run.first.checked_sub(tail.first).ok_or_else(|| read_back(Fault::Short))?;
         let count = run.last - run.first + 1;
         let found = tail.entries.iter().skip(skipped as usize).take(count as usize);
-        live.extend(found.map(|entry| entry.to_vec()));
+        live.extend(found.cloned());
         first.get_or_insert(run.first);
     }
     let expected: u64 = layout.runs(group).map(|run| run.last - run.first + 1).sum();
@@ -349,16 +409,16 @@ fn live_entries(
 }
 
 /// What one row alone leaves of a group's entries.
-fn entries_in_row(row: u64, value: &[u8], group: GroupId) -> Result<Tail<&[u8]>, Fault> {
+fn entries_in_row(row: u64, value: &[u8], group: GroupId) -> Result<Tail<Vec<u8>>, Fault> {
     let mut tail = Tail::default();
     for record in read_row(row, value)? {
         match record? {
             record if record.group() != group => {}
-            Record::Entries(_, raw) => tail.append(raw.first, raw.iter(), 0)?,
+            Record::Entries(_, raw) => tail.append(raw.first, raw.iter().map(<[u8]>::to_vec), 0)?,
             Record::Truncate(_, from) => tail.truncate(from),
             Record::Reset(_, raw) => {
                 tail = Tail::default();
-                tail.append(raw.first, raw.iter(), 0)?;
+                tail.append(raw.first, raw.iter().map(<[u8]>::to_vec), 0)?;
             }
         }
     }
