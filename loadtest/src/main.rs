@@ -29,6 +29,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Requests and answers come and go by the hundred thousand a second, of many sizes.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const EXAMPLES: &str = "\
 Examples, beside `wardlock dev --processes`:
   wardlock-loadtest run --rate 20000 --duration 20s

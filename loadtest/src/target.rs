@@ -179,6 +179,25 @@ macro_rules! each {
     };
 }
 
+/// Hands a call that waits to the variant. Only what Wardlock's own protocol keeps for a call under way lies in
+/// the caller; the others', which is larger, in a box of its own.
+macro_rules! each_waits {
+    ($self:ident, $target:ident => $call:expr) => {
+        match $self {
+            Target::Quic($target) => $call.await,
+            Target::Http($target) => Box::pin($call).await,
+            #[cfg(test)]
+            Target::Fake($target) => Box::pin($call).await,
+            #[cfg(feature = "peers")]
+            Target::Etcd($target) => Box::pin($call).await,
+            #[cfg(feature = "peers")]
+            Target::Zookeeper($target) => Box::pin($call).await,
+            #[cfg(feature = "peers")]
+            Target::Redis($target) => Box::pin($call).await,
+        }
+    };
+}
+
 impl Target {
     /// Connects, with room for `sessions` sessions. Must be called within a tokio runtime.
     pub(crate) async fn connect(place: &Place, sessions: u32) -> anyhow::Result<Target> {
@@ -204,37 +223,37 @@ impl Target {
 
     /// Opens session number `session`; one that is lost may be opened again.
     pub(crate) async fn open(&self, session: u32, ttl: Duration) -> Result<(), Failure> {
-        each!(self, target => target.open(session, ttl).await)
+        each_waits!(self, target => target.open(session, ttl))
     }
 
     /// Closes it, and with it ends whatever it holds.
     pub(crate) async fn close(&self, session: u32) -> Result<(), Failure> {
-        each!(self, target => target.close(session).await)
+        each_waits!(self, target => target.close(session))
     }
 
     /// A sign of life; `false` where the session is gone.
     pub(crate) async fn keep_alive(&self, session: u32) -> Result<bool, Failure> {
-        each!(self, target => target.keep_alive(session).await)
+        each_waits!(self, target => target.keep_alive(session))
     }
 
     /// Asks for a lock.
     pub(crate) async fn acquire(&self, session: u32, name: u64, how: How) -> Result<Acquired, Failure> {
-        each!(self, target => target.acquire(session, name, how).await)
+        each_waits!(self, target => target.acquire(session, name, how))
     }
 
     /// Extends a grant's lease; `false` where it is lost.
     pub(crate) async fn renew(&self, session: u32, name: u64, grant: Grant, lease: Duration) -> Result<bool, Failure> {
-        each!(self, target => target.renew(session, name, grant, lease).await)
+        each_waits!(self, target => target.renew(session, name, grant, lease))
     }
 
     /// Gives a grant back; `false` where it was lost before.
     pub(crate) async fn release(&self, session: u32, name: u64, grant: Grant) -> Result<bool, Failure> {
-        each!(self, target => target.release(session, name, grant).await)
+        each_waits!(self, target => target.release(session, name, grant))
     }
 
     /// The token of whoever holds a lock, if anybody does.
     pub(crate) async fn read(&self, name: u64) -> Result<Option<u64>, Failure> {
-        each!(self, target => target.read(name).await)
+        each_waits!(self, target => target.read(name))
     }
 
     /// The shard that a name is in and the node believed to lead it, where the target can tell.

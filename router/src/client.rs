@@ -2,9 +2,10 @@
 //!
 //! A [`Client`] knows the shard map, sends each call to the leader of the right shard and repeats what is
 //! safe to repeat. It is a handle: clone it freely. Any number of calls may be under way at once, pipelined
-//! over one connection per node; a call costs no task. Each client runs three tasks in all, however many
-//! sessions it has: one keeps the map fresh, one keeps the sessions alive, one does what dropped guards
-//! leave behind. They end with the last handle.
+//! over one connection per node; a call costs no task and no timer, and allocates for what it asks and for its
+//! answer. Each client runs three tasks in all, however many sessions it has: one keeps the map fresh, one keeps
+//! the sessions alive, one does what dropped guards leave behind. They end with the last handle. Beside them,
+//! a connection with calls under way has one that watches their deadlines.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -49,6 +50,10 @@ mod vital;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Either, ready},
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wardlock_machine::*;
 use wardlock_placement::{GroupId, MapVersion, NodeId, ShardMap};
@@ -71,7 +76,7 @@ pub use self::{
     session::{OpenError, Session, SessionBuilder},
     vital::SessionState,
 };
-use crate::{Error, routes::Target};
+use crate::Error;
 
 /// A handle on a cluster.
 #[derive(Clone)]
@@ -153,28 +158,40 @@ impl Client {
 
     /// Has a command applied by the shard of its key, or by its session's home where it has no key. All
     /// but [`Command::Break`] is repeated until its outcome is known.
-    pub async fn write(&self, command: Command, patience: Duration) -> Result<Outcome, Error> {
-        outcome(self.core().write(command, patience).await)
+    pub fn write(
+        &self,
+        command: Command,
+        patience: Duration,
+    ) -> impl Future<Output = Result<Outcome, Error>> + Send + '_ {
+        self.core().write(command, patience)
     }
 
     /// Has a command applied by a group: what one shard tells another. [`Outcome::StaleEpoch`] is handed to
     /// the caller.
     pub async fn write_to(&self, group: GroupId, command: Command, patience: Duration) -> Result<Outcome, Error> {
-        outcome(self.core().run(Target::Group(group), &Work::Op(Op::Write(command)), patience).await)
+        outcome(self.core().run(Work::op_for(group, Op::Write(command)), patience).await)
     }
 
     /// Reads linearizably: one object, one session, fences of one shard, or a page over all shards.
-    pub async fn read(&self, query: Query, patience: Duration) -> Result<Answer, Error> {
-        if let Query::Sessions { after, limit } = query {
-            return self.sessions(after, limit, patience).await.map(Answer::Sessions);
+    pub fn read(&self, query: Query, patience: Duration) -> impl Future<Output = Result<Answer, Error>> + Send + '_ {
+        match query {
+            Query::Sessions { .. } | Query::List { .. } => Either::Right(self.read_page(query, patience)),
+            Query::Fence { ref checks } if checks.is_empty() => {
+                Either::Right(ready(Ok(Answer::Fence(Vec::new()))).boxed())
+            }
+            query => Either::Left(self.core().read(query, patience)),
         }
-        if matches!(query, Query::List { .. }) {
-            return self.list(query, patience).await.map(Answer::List);
-        }
-        match self.core().read(query, patience).await? {
-            Response::Answer(answer) | Response::Session { answer, .. } => Ok(answer),
-            other => Err(unexpected(&other)),
-        }
+    }
+
+    /// Boxed, since every read would be as large otherwise.
+    fn read_page(&self, query: Query, patience: Duration) -> BoxFuture<'_, Result<Answer, Error>> {
+        let reading = async move {
+            match query {
+                Query::Sessions { after, limit } => self.sessions(after, limit, patience).await.map(Answer::Sessions),
+                query => self.list(query, patience).await.map(Answer::List),
+            }
+        };
+        reading.boxed()
     }
 
     /// A session, and when its home's leader last heard of it.
@@ -183,7 +200,8 @@ impl Client {
         session: SessionId,
         patience: Duration,
     ) -> Result<(Answer, Option<WallMs>), Error> {
-        match self.core().read(Query::Session { session }, patience).await? {
+        let work = Work::op(Op::Read(Query::Session { session }));
+        match self.core().run(work, patience).await?.response {
             Response::Session { answer, last_heartbeat } => Ok((answer, last_heartbeat)),
             Response::Answer(answer) => Ok((answer, None)),
             other => Err(unexpected(&other)),
@@ -209,8 +227,8 @@ impl Client {
         since: Revision,
         wait: Duration,
     ) -> Result<(Option<Object>, Revision), Error> {
-        let work = Work::Op(Op::Observe { key: key.clone(), since, wait_ms: millis(wait) });
-        match self.core().run(Target::Key(&key), &work, wait.saturating_add(GIVE_UP)).await?.response {
+        let work = Work::op(Op::Observe { key, since, wait_ms: millis(wait) });
+        match self.core().run(work, wait.saturating_add(GIVE_UP)).await?.response {
             Response::Observed { object, revision } => Ok((object, revision)),
             other => Err(unexpected(&other)),
         }
@@ -226,7 +244,7 @@ impl Client {
 
     /// Asks a group's leader to hand its leadership to the replica on node `to`.
     pub async fn transfer(&self, group: GroupId, to: NodeId, patience: Duration) -> Result<(), Error> {
-        match self.core().run(Target::Group(group), &Work::Transfer(to), patience).await?.response {
+        match self.core().run(Work::transfer(group, to), patience).await?.response {
             Response::Done => Ok(()),
             other => Err(unexpected(&other)),
         }
@@ -247,38 +265,25 @@ impl Client {
     }
 }
 
+/// Neither is an `async fn`: that would hold what it waits for twice.
 impl Core {
-    async fn write(&self, command: Command, patience: Duration) -> Result<Replied, Error> {
-        let key = command.key().cloned();
-        let target = match (&key, command.session()) {
-            (Some(key), _) => Target::Key(key),
-            (None, Some(session)) => Target::Home(session),
-            (None, None) => return Err(Error::Malformed("this command belongs to a group: name it".into())),
-        };
-        self.run(target, &Work::Op(Op::Write(command)), patience).await
+    fn write(&self, command: Command, patience: Duration) -> impl Future<Output = Result<Outcome, Error>> + Send + '_ {
+        self.run(Work::op(Op::Write(command)), patience).map(outcome)
     }
 
-    async fn read(&self, query: Query, patience: Duration) -> Result<Response, Error> {
-        let key = match &query {
-            Query::Object { key } => Some(key.clone()),
-            Query::Fence { checks } => checks.first().map(|(key, _)| key.clone()),
-            _ => None,
-        };
-        let target = match (&key, &query) {
-            (Some(key), _) => Target::Key(key),
-            (None, Query::Session { session }) => Target::Home(*session),
-            (None, Query::Fence { .. }) => return Ok(Response::Answer(Answer::Fence(Vec::new()))),
-            _ => return Err(Error::Malformed("a page is read from every shard".into())),
-        };
-        Ok(self.run(target, &Work::Op(Op::Read(query)), patience).await?.response)
+    fn read(&self, query: Query, patience: Duration) -> impl Future<Output = Result<Answer, Error>> + Send + '_ {
+        self.run(Work::op(Op::Read(query)), patience).map(|replied| match replied?.response {
+            Response::Answer(answer) | Response::Session { answer, .. } => Ok(answer),
+            other => Err(unexpected(&other)),
+        })
     }
 
     /// A session's sign of life, and when the one that was answered was sent.
     async fn keep_alive(&self, session: SessionId, patience: Duration) -> Result<(KeptAlive, Boot), Error> {
-        let replied = self.run(Target::Home(session), &Work::Op(Op::KeepAlive { session }), patience).await?;
-        match replied.response {
-            Response::KeptAlive(kept) => Ok((kept, replied.sent)),
-            other => Err(unexpected(&other)),
+        let replied = self.run(Work::op(Op::KeepAlive { session }), patience).await?;
+        match (replied.response, replied.sent) {
+            (Response::KeptAlive(kept), Some(sent)) => Ok((kept, sent)),
+            (other, _) => Err(unexpected(&other)),
         }
     }
 }

@@ -4,23 +4,23 @@
 //! asked). The QUIC library stands behind it, in [`quic`]; tests and the simulator put a transport of
 //! their own in its place.
 //!
-//! A call costs its caller one slot in a table; an answer costs the answering side nothing but a
-//! message in the connection's outgoing queue. Neither starts a task.
+//! A call costs its caller one slot in a table, in which its deadline has its place too; an answer costs the
+//! answering side nothing but a message in the connection's outgoing queue. Neither starts a task or a timer.
 
 mod local;
 pub mod memory;
-mod pending;
+pub(crate) mod pending;
 pub mod quic;
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use tokio::sync::oneshot;
+use tokio::time::Instant;
 use wardlock_placement::NodeId;
 use wardlock_wire::{Body, Lane, Refusal, Response};
 
@@ -46,6 +46,12 @@ pub trait Transport: Send + Sync + 'static {
     /// Sends a call to a node. Returns at once; the answer comes by the returned future. Dropping the
     /// future forgets the call.
     fn call(&self, to: NodeId, lane: Lane, body: Body) -> PendingReply;
+
+    /// The same for a body that the caller keeps, to repeat the call perhaps. A transport that only writes it
+    /// down need not copy it.
+    fn ask(&self, to: NodeId, lane: Lane, body: &Body) -> PendingReply {
+        self.call(to, lane, body.clone())
+    }
 }
 
 /// The other end of a connection, as its certificate names it.
@@ -114,35 +120,43 @@ impl fmt::Debug for Replier {
 }
 
 /// A reply to come.
-pub struct PendingReply(Waiting);
+pub struct PendingReply(Coming);
 
-enum Waiting {
+enum Coming {
     Failed(Option<CallError>),
-    Reply(oneshot::Receiver<Answered>),
+    Reply(pending::Waiting),
 }
 
 impl PendingReply {
     /// A call that failed at once.
     pub fn failed(error: CallError) -> PendingReply {
-        PendingReply(Waiting::Failed(Some(error)))
+        PendingReply(Coming::Failed(Some(error)))
     }
 
-    /// A call that was sent; the other half of the channel is kept where replies arrive. Dropping that
-    /// half means [`CallError::Lost`].
-    pub fn sent(receiver: oneshot::Receiver<Answered>) -> PendingReply {
-        PendingReply(Waiting::Reply(receiver))
+    /// A call that was sent.
+    pub(crate) fn sent(waiting: pending::Waiting) -> PendingReply {
+        PendingReply(Coming::Reply(waiting))
+    }
+
+    /// The answer, or `None` where it has not come by the deadline; that is told at most a hundredth of a
+    /// second late. Much cheaper than a timer of the runtime's. Must be awaited within a tokio runtime.
+    pub fn by(mut self, deadline: Instant) -> impl Future<Output = Option<Answered>> + Send + Unpin {
+        poll_fn(move |context| self.poll_by(context, Some(deadline)))
+    }
+
+    /// See [`PendingReply::by`]. The deadline may move from one poll to the next.
+    pub(crate) fn poll_by(&mut self, context: &Context<'_>, deadline: Option<Instant>) -> Poll<Option<Answered>> {
+        match &mut self.0 {
+            Coming::Failed(error) => Poll::Ready(Some(Err(error.take().unwrap_or(CallError::Lost)))),
+            Coming::Reply(waiting) => waiting.poll(context, deadline),
+        }
     }
 }
 
 impl Future for PendingReply {
     type Output = Answered;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answered> {
-        match &mut self.0 {
-            Waiting::Failed(error) => Poll::Ready(Err(error.take().unwrap_or(CallError::Lost))),
-            Waiting::Reply(receiver) => {
-                Pin::new(receiver).poll(cx).map(|answered| answered.unwrap_or(Err(CallError::Lost)))
-            }
-        }
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
+        self.poll_by(context, None).map(|answered| answered.unwrap_or(Err(CallError::Lost)))
     }
 }

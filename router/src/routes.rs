@@ -102,7 +102,8 @@ impl Routes {
         group.last_hash.is_some_and(|last| hash <= last).then_some(group)
     }
 
-    fn group(&self, id: GroupId) -> Option<&GroupRoute> {
+    /// A group of the map.
+    pub(crate) fn group(&self, id: GroupId) -> Option<&GroupRoute> {
         self.groups.binary_search_by_key(&id, |group| group.id).ok().map(|index| &self.groups[index])
     }
 }

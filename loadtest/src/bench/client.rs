@@ -41,11 +41,15 @@ impl Load {
         self.ending.store(ending, Ordering::Relaxed);
     }
 
-    /// A client of a closed loop.
+    /// A client of a closed loop. What is answered is when the next operation begins.
     pub(crate) async fn drive(&self, mut client: Client) {
+        let mut now = Instant::now();
         while !self.ending.load(Ordering::Relaxed) {
-            if !self.turn(&mut client, None).await {
+            let (done, answered) = self.turn(&mut client, now, now).await;
+            now = done;
+            if !answered {
                 tokio::time::sleep(REST).await;
+                now = Instant::now();
             }
         }
     }
@@ -53,36 +57,38 @@ impl Load {
     /// A client of an open loop, with its number in the pool.
     pub(crate) async fn serve(&self, mut client: Client, number: u32, pool: &Pool) {
         while let Some(due) = pool.next(number).await {
-            self.turn(&mut client, Some(due)).await;
+            self.turn(&mut client, due, Instant::now()).await;
         }
     }
 
-    /// One operation, which was due then or is now. Returns whether it was answered.
-    async fn turn(&self, client: &mut Client, due: Option<Instant>) -> bool {
-        let sent = Instant::now();
-        let due = due.unwrap_or(sent);
+    /// One operation, which was due then and begins at `sent`. Returns when it ended, and whether it was
+    /// answered.
+    async fn turn(&self, client: &mut Client, due: Instant, sent: Instant) -> (Instant, bool) {
         let times = || Times { due, sent, done: Instant::now() };
         let work = self.book().choose(client, due, sent);
         let (name, failure) = match work {
             Work::Read { name, before } => match self.target.read(name).await {
                 Ok(token) => {
-                    self.book().read(name, before, token, times());
-                    return true;
+                    let times = times();
+                    self.book().read(name, before, token, times);
+                    return (times.done, true);
                 }
                 Err(failure) => (Some(name), failure),
             },
             Work::Acquire { session, name, how, asked } => match self.target.acquire(session, name, how).await {
                 Ok(acquired) => {
-                    self.book().acquired(client, (session, name, how, asked), acquired, times());
-                    return true;
+                    let times = times();
+                    self.book().acquired(client, (session, name, how, asked), acquired, times);
+                    return (times.done, true);
                 }
                 Err(failure) => (Some(name), failure),
             },
             Work::Release { holding, holder, own } => {
                 match self.target.release(holding.session, holding.name, holding.grant).await {
                     Ok(held) => {
-                        self.book().released(holding.name, holder, held, times());
-                        return true;
+                        let times = times();
+                        self.book().released(holding.name, holder, held, times);
+                        return (times.done, true);
                     }
                     Err(failure) => {
                         self.book().not_released(client, holding, own, Instant::now());
@@ -90,24 +96,33 @@ impl Load {
                     }
                 }
             }
-            Work::KeepAlive { session } => match self.keep_alive(session, due, true).await {
-                Ok(()) => return true,
+            Work::KeepAlive { session } => match self.keep_alive(session, due, sent, true).await {
+                Ok(done) => return (done, true),
                 Err(failure) => (None, failure),
             },
         };
-        self.book().failed(name, &failure, times());
-        false
+        let times = times();
+        self.book().failed(name, &failure, times);
+        (times.done, false)
     }
 
-    /// A session's sign of life. One that is gone is opened anew. `counts` is whether it belongs to the load.
-    pub(crate) async fn keep_alive(&self, session: u32, due: Instant, counts: bool) -> Result<(), Failure> {
-        let sent = Instant::now();
+    /// A session's sign of life; returns when it was answered. A session that is gone is opened anew. `counts`
+    /// is whether it belongs to the load.
+    pub(crate) async fn keep_alive(
+        &self,
+        session: u32,
+        due: Instant,
+        sent: Instant,
+        counts: bool,
+    ) -> Result<Instant, Failure> {
         let alive = self.target.keep_alive(session).await?;
-        self.book().kept(session, alive, counts, Times { due, sent, done: Instant::now() });
+        let times = Times { due, sent, done: Instant::now() };
+        self.book().kept(session, alive, counts, times);
         if !alive {
-            self.open(session).await?;
+            // Boxed, since it is rare and large, and every client has room for what it does.
+            Box::pin(self.open(session)).await?;
         }
-        Ok(())
+        Ok(times.done)
     }
 
     /// Opens a session.

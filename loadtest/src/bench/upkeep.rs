@@ -34,8 +34,9 @@ pub(crate) async fn keep(load: Arc<Load>, sessions: u32, ttl: Duration, lease: O
             let (load, due) = (load.clone(), due.clone());
             let rest = ttl.mul_f64(0.28 + 0.053 * dice.unit());
             tokio::spawn(async move {
-                let next = match load.keep_alive(session, Instant::now(), false).await {
-                    Ok(()) => at.max(now) + rest,
+                let sent = Instant::now();
+                let next = match load.keep_alive(session, sent, sent, false).await {
+                    Ok(_) => at.max(now) + rest,
                     // It has already had the patience of the target.
                     Err(_) => Instant::now() + rest / 10,
                 };

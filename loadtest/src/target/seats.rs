@@ -18,8 +18,30 @@ pub(crate) struct Seats(Box<[Mutex<Seat>]>);
 struct Seat {
     id: Option<SessionId>,
     last: u64,
-    /// Unanswered, in rising order.
-    open: Vec<u64>,
+    /// The lowest unanswered.
+    open: Option<u64>,
+    /// The other unanswered ones, in rising order.
+    later: Vec<u64>,
+}
+
+impl Seat {
+    /// The next request, and the lowest unanswered one.
+    fn begin(&mut self) -> (u64, u64) {
+        self.last += 1;
+        match self.open {
+            None => self.open = Some(self.last),
+            Some(_) => self.later.push(self.last),
+        }
+        (self.last, self.open.unwrap_or(self.last))
+    }
+
+    fn end(&mut self, seq: u64) {
+        if self.open == Some(seq) {
+            self.open = if self.later.is_empty() { None } else { Some(self.later.remove(0)) };
+        } else if let Ok(at) = self.later.binary_search(&seq) {
+            self.later.remove(at);
+        }
+    }
 }
 
 impl Seats {
@@ -42,9 +64,8 @@ impl Seats {
     pub(crate) fn begin(&self, session: u32) -> Result<Request<'_>, Failure> {
         self.with(session, |seat| {
             let id = seat.id?;
-            seat.last += 1;
-            seat.open.push(seat.last);
-            Some(Request { seats: self, number: session, session: id, seq: seat.last, low: seat.open[0] })
+            let (seq, low) = seat.begin();
+            Some(Request { seats: self, number: session, session: id, seq, low })
         })?
         .ok_or_else(|| Failure::new("session not open"))
     }
@@ -76,10 +97,8 @@ impl Drop for Request<'_> {
     fn drop(&mut self) {
         // A session that was opened anew meanwhile counts its requests from the beginning.
         let _ = self.seats.with(self.number, |seat| {
-            if seat.id == Some(self.session)
-                && let Ok(at) = seat.open.binary_search(&self.seq)
-            {
-                seat.open.remove(at);
+            if seat.id == Some(self.session) {
+                seat.end(self.seq);
             }
         });
     }

@@ -17,22 +17,33 @@
 //! 3. A failure is [`Error::OutcomeUnknown`] where some attempt may have been proposed; every other error
 //!    means that nothing happened.
 //!
+//! Nearly every call is answered at its first attempt, and is only as expensive as that: it is written from
+//! where it lies, waits without a timer, and looks at the clock once. What repeats need is made when the first
+//! attempt has failed.
+//!
 //! A call that nobody has taken for [`GIVE_UP`] is given up even where its caller has more patience, so
 //! that one who asked to queue for an hour hears that the shard has no leader. A call that may have been
 //! proposed is not given up: its answer is worth the wait.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
+use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::{Instant, timeout_at};
-use wardlock_machine::{Command, Outcome, RangeEpoch};
+use wardlock_machine::{Command, Outcome, Query, RangeEpoch};
 use wardlock_placement::{GroupId, MapVersion, NodeId};
 use wardlock_wire::{Body, Lane, Op, Refusal, Response};
 
 use super::{clock::Boot, core::Core};
 use crate::{
     Error,
-    link::CallError,
-    routes::{GroupRoute, Target},
+    link::{Answered, CallError, PendingReply},
+    routes::{GroupRoute, Routes, Target},
 };
 
 /// How long a call may find nobody to take it.
@@ -47,42 +58,88 @@ pub(crate) const FOREVER: Duration = Duration::from_secs(366 * 24 * 3_600);
 const HINTS: u32 = 3;
 
 /// What a call asks of a group's leader.
-#[derive(Clone, Debug)]
-pub(crate) enum Work {
-    Op(Op),
-    Transfer(NodeId),
+#[derive(Debug)]
+pub(crate) struct Work {
+    /// Its group, epoch and patience are those of the last attempt.
+    body: Body,
+    /// The group where the caller named it.
+    group: Option<GroupId>,
 }
 
 impl Work {
-    fn body(&self, group: GroupId, epoch: RangeEpoch, patience: Duration) -> Body {
-        match self {
-            Work::Op(op) => Body::Shard { group, epoch, patience_ms: millis(patience), op: op.clone() },
-            Work::Transfer(to) => Body::Transfer { group, to: *to },
+    /// An operation for the shard of its key, or of its session's home where it has no key.
+    pub(crate) fn op(op: Op) -> Work {
+        let (group, epoch) = (GroupId::default(), RangeEpoch::default());
+        Work { body: Body::Shard { group, epoch, patience_ms: 0, op }, group: None }
+    }
+
+    /// An operation for this group.
+    pub(crate) fn op_for(group: GroupId, op: Op) -> Work {
+        Work { group: Some(group), ..Work::op(op) }
+    }
+
+    /// A change of a group's leader.
+    pub(crate) fn transfer(group: GroupId, to: NodeId) -> Work {
+        Work { body: Body::Transfer { group, to }, group: Some(group) }
+    }
+
+    /// Whom it is for; `None` of what belongs to a group that nobody has named.
+    fn target(&self) -> Option<Target<'_>> {
+        if let Some(group) = self.group {
+            return Some(Target::Group(group));
         }
+        match self.asked()? {
+            Op::Write(command) => match command.key() {
+                Some(key) => Some(Target::Key(key)),
+                None => command.session().map(Target::Home),
+            },
+            Op::Read(Query::Object { key }) | Op::Observe { key, .. } => Some(Target::Key(key)),
+            Op::Read(Query::Fence { checks }) => checks.first().map(|(key, _)| Target::Key(key)),
+            Op::Read(Query::Session { session }) | Op::KeepAlive { session } => Some(Target::Home(*session)),
+            Op::Read(Query::List { .. } | Query::Sessions { .. }) => None,
+        }
+    }
+
+    fn asked(&self) -> Option<&Op> {
+        match &self.body {
+            Body::Shard { op, .. } => Some(op),
+            _ => None,
+        }
+    }
+
+    /// What is sent in the next attempt.
+    fn address(&mut self, to: GroupId, by: RangeEpoch, patience: Duration) -> &Body {
+        if let Body::Shard { group, epoch, patience_ms, .. } = &mut self.body {
+            (*group, *epoch, *patience_ms) = (to, by, millis(patience));
+        }
+        &self.body
     }
 
     /// Whether it may have changed something once it was proposed.
     fn changes(&self) -> bool {
-        matches!(self, Work::Op(Op::Write(_)))
+        matches!(self.asked(), Some(Op::Write(_)))
     }
 
     /// Whether doing it twice is the same as doing it once. All but an operator's break is: it either has
     /// a request id or names what it ends or begins.
     fn repeats(&self) -> bool {
-        !matches!(self, Work::Op(Op::Write(Command::Break { .. })))
+        !matches!(self.asked(), Some(Op::Write(Command::Break { .. })))
+    }
+
+    fn is_sign_of_life(&self) -> bool {
+        matches!(self.asked(), Some(Op::KeepAlive { .. }))
     }
 
     /// The longest pause between attempts. Signs of life are many and have the time.
     fn pause_max(&self) -> Duration {
-        let short = !matches!(self, Work::Op(Op::KeepAlive { .. }));
-        if short { PAUSE_MAX } else { 5 * PAUSE_MAX }
+        if self.is_sign_of_life() { 5 * PAUSE_MAX } else { PAUSE_MAX }
     }
 
     /// How long the leader may hold it before it answers.
     fn held(&self) -> Duration {
-        let held = match self {
-            Work::Op(Op::Write(Command::Acquire(acquire))) => Duration::from_millis(acquire.wait.0),
-            Work::Op(Op::Observe { wait_ms, .. }) => Duration::from_millis(u64::from(*wait_ms)),
+        let held = match self.asked() {
+            Some(Op::Write(Command::Acquire(acquire))) => Duration::from_millis(acquire.wait.0),
+            Some(Op::Observe { wait_ms, .. }) => Duration::from_millis(u64::from(*wait_ms)),
             _ => Duration::ZERO,
         };
         held.min(FOREVER)
@@ -94,11 +151,39 @@ pub(crate) fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
-/// An answer, and when the attempt that it answers was sent.
+/// An answer, and of a sign of life when the attempt that it answers was sent.
 #[derive(Debug)]
 pub(crate) struct Replied {
     pub(crate) response: Response,
-    pub(crate) sent: Boot,
+    pub(crate) sent: Option<Boot>,
+}
+
+/// One attempt under way.
+struct Attempt {
+    routes: Arc<Routes>,
+    group: GroupId,
+    asked: NodeId,
+    began: Instant,
+    until: Instant,
+    sent: Option<Boot>,
+    reply: PendingReply,
+}
+
+impl Attempt {
+    /// `None` where the node was silent.
+    fn poll(&mut self, context: &Context<'_>) -> Poll<Option<Answered>> {
+        let answered = ready!(self.reply.poll_by(context, Some(self.until)));
+        if let (Some(Ok(_)), Some(group)) = (&answered, self.routes.group(self.group)) {
+            group.believe(self.asked);
+        }
+        Poll::Ready(answered)
+    }
+}
+
+/// Whether an answer ends the call.
+fn settles(work: &Work, response: &Response) -> bool {
+    // Whoever names a group rather than a key wants to know.
+    work.group.is_some() || !matches!(response, Response::Outcome(Outcome::StaleEpoch { .. }))
 }
 
 /// What one attempt says about the next.
@@ -127,65 +212,146 @@ struct Call {
     hints: u32,
 }
 
+/// A call under way. Callers keep thousands of these: it holds what it asks once, one attempt, and what repeats
+/// need only where there are any. Nothing is sent before it is polled.
+pub(crate) struct Run<'a> {
+    core: &'a Core,
+    patience: Duration,
+    /// Until it is answered or repeated.
+    work: Option<Work>,
+    first: Option<Attempt>,
+    further: Option<BoxFuture<'a, Result<Replied, Error>>>,
+}
+
+impl Future for Run<'_> {
+    type Output = Result<Replied, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Run { core, patience, work, first, further } = &mut *self;
+        if let Some(asking) = work {
+            let silence = SILENCE.min((*patience / 3).max(Duration::from_millis(100)));
+            let (deadline, answered) = match first {
+                Some(attempt) => (attempt.began + (*patience).min(FOREVER), ready!(attempt.poll(context))),
+                None => {
+                    let began = Instant::now();
+                    let deadline = began + (*patience).min(FOREVER);
+                    *first = core.attempt(asking, None, began, deadline, silence);
+                    let answered = match first {
+                        Some(attempt) => ready!(attempt.poll(context)),
+                        None => None,
+                    };
+                    (deadline, answered)
+                }
+            };
+            let tried = match (first.take(), answered) {
+                (Some(attempt), Some(Ok(response))) if settles(asking, &response) => {
+                    *work = None;
+                    return Poll::Ready(Ok(Replied { response, sent: attempt.sent }));
+                }
+                (attempt, answered) => attempt.map(|attempt| (attempt, answered)),
+            };
+            *further = work.take().map(|work| core.persist(work, tried, deadline, silence));
+        }
+        match further {
+            Some(further) => further.as_mut().poll(context),
+            None => panic!("a call was polled after its end"),
+        }
+    }
+}
+
 impl Core {
     /// Repeats `work` until it is answered or `patience` ends.
-    pub(crate) async fn run(&self, target: Target<'_>, work: &Work, patience: Duration) -> Result<Replied, Error> {
-        let mut call = Call::new(patience, work.pause_max(), "no shard map yet");
-        let mut silence = SILENCE.min((patience / 3).max(Duration::from_millis(100)));
-        let mut node = None;
-        loop {
-            let routes = self.routes();
-            let Some((group, epoch)) = routes.resolve(target) else {
-                self.wait_for_map(routes.map().version, None, call.deadline).await;
-                call.rest(Next::Other).await?;
-                continue;
-            };
-            let Some(asked) = node.take().or_else(|| group.leader()).or_else(|| group.replicas.first().copied()) else {
-                self.wait_for_map(routes.map().version, None, call.deadline).await;
-                call.rest(Next::Other).await?;
-                continue;
-            };
-            let start = Instant::now();
-            let until = call.deadline.min(start + work.held() + silence);
-            let body = work.body(group.id, epoch, call.deadline.saturating_duration_since(start));
-            let sent = self.clock.now();
-            let answered = timeout_at(until, self.dialer.call(asked, Lane::Client, body)).await;
-            if !work.held().is_zero() && start.elapsed() > silence {
-                // It was taken and held: what went before is over.
-                call.trouble = None;
+    pub(crate) fn run(&self, work: Work, patience: Duration) -> Run<'_> {
+        Run { core: self, patience, work: Some(work), first: None, further: None }
+    }
+
+    /// Sends it to `node`, or to whoever is believed to lead its group. `None` where the map names nobody.
+    fn attempt(
+        &self,
+        work: &mut Work,
+        node: Option<NodeId>,
+        began: Instant,
+        deadline: Instant,
+        silence: Duration,
+    ) -> Option<Attempt> {
+        let routes = self.routes();
+        let (group, epoch) = work.target().and_then(|target| routes.resolve(target))?;
+        let asked = node.or_else(|| group.leader()).or_else(|| group.replicas.first().copied())?;
+        let until = deadline.min(began + work.held() + silence);
+        let group = group.id;
+        // Only sessions live by when their signs of life were sent.
+        let sent = work.is_sign_of_life().then(|| self.clock.now());
+        let body = work.address(group, epoch, deadline.saturating_duration_since(began));
+        let reply = self.dialer.ask(asked, Lane::Client, body);
+        Some(Attempt { routes, group, asked, began, until, sent, reply })
+    }
+
+    /// Goes on after a first attempt that settled nothing, or could not be made.
+    fn persist(
+        &self,
+        mut work: Work,
+        mut tried: Option<(Attempt, Option<Answered>)>,
+        deadline: Instant,
+        mut silence: Duration,
+    ) -> BoxFuture<'_, Result<Replied, Error>> {
+        let persisting = async move {
+            let mut call = Call::new(deadline, work.pause_max(), "no shard map yet");
+            let mut node = None;
+            loop {
+                let (attempt, answered) = match tried.take() {
+                    Some(tried) => tried,
+                    None => match self.attempt(&mut work, node.take(), Instant::now(), call.deadline, silence) {
+                        Some(mut attempt) => {
+                            let answered = poll_fn(|context| attempt.poll(context)).await;
+                            (attempt, answered)
+                        }
+                        None if work.target().is_none() => {
+                            return Err(Error::Malformed("this belongs to a group: name it".into()));
+                        }
+                        None => {
+                            self.wait_for_map(self.routes().map().version, None, call.deadline).await;
+                            call.rest(Next::Other).await?;
+                            continue;
+                        }
+                    },
+                };
+                let Attempt { routes, asked, began, sent, .. } = attempt;
+                if !work.held().is_zero() && began.elapsed() > silence {
+                    // It was taken and held: what went before is over.
+                    call.trouble = None;
+                }
+                let known = routes.map().version;
+                let Some(group) = routes.group(attempt.group) else { continue };
+                let next = match answered {
+                    Some(Ok(response)) if settles(&work, &response) => return Ok(Replied { response, sent }),
+                    Some(Ok(_)) => {
+                        call.last = Error::unavailable("the shard's range has changed");
+                        Next::Map(MapVersion(known.0 + 1))
+                    }
+                    Some(Err(error)) => call.judge(error, &work, group, asked, known)?,
+                    None => {
+                        // Repeats must not drown a cluster that is merely slow.
+                        silence *= 2;
+                        call.unknown(&work, "the node stays silent")?
+                    }
+                };
+                node = match next {
+                    Next::Hint(hint) => {
+                        group.believe(hint);
+                        Some(hint)
+                    }
+                    // Only an answer moves the belief: a full queue must not send everybody elsewhere.
+                    Next::Other => group.next(asked),
+                    Next::Same => Some(asked),
+                    Next::Map(version) => {
+                        self.wait_for_map(MapVersion(version.0.saturating_sub(1)), Some(asked), call.deadline).await;
+                        None
+                    }
+                };
+                call.rest(next).await?;
             }
-            let next = match answered {
-                // Whoever names a group rather than a key wants to know.
-                Ok(Ok(Response::Outcome(Outcome::StaleEpoch { .. }))) if !matches!(target, Target::Group(_)) => {
-                    call.last = Error::unavailable("the shard's range has changed");
-                    Next::Map(MapVersion(routes.map().version.0 + 1))
-                }
-                Ok(Ok(response)) => {
-                    group.believe(asked);
-                    return Ok(Replied { response, sent });
-                }
-                Ok(Err(error)) => call.judge(error, work, group, asked, routes.map().version)?,
-                Err(_) => {
-                    // Repeats must not drown a cluster that is merely slow.
-                    silence *= 2;
-                    call.unknown(work, "the node stays silent")?
-                }
-            };
-            node = match next {
-                Next::Hint(hint) => {
-                    group.believe(hint);
-                    Some(hint)
-                }
-                // Only an answer moves the belief: a full queue must not send everybody elsewhere.
-                Next::Other => group.next(asked),
-                Next::Same => Some(asked),
-                Next::Map(version) => {
-                    self.wait_for_map(MapVersion(version.0.saturating_sub(1)), Some(asked), call.deadline).await;
-                    None
-                }
-            };
-            call.rest(next).await?;
-        }
+        };
+        persisting.boxed()
     }
 
     /// Asks for a newer map than `known` and waits for a little while until it is there.
@@ -205,9 +371,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 const TICK: Duration = Duration::from_millis(2);
 
 impl Call {
-    fn new(patience: Duration, pause_max: Duration, why: &str) -> Call {
+    fn new(deadline: Instant, pause_max: Duration, why: &str) -> Call {
         let last = Error::Unreachable { why: why.into() };
-        let deadline = Instant::now() + patience.min(FOREVER);
         Call { deadline, perhaps: false, trouble: None, last, pause: PAUSE_MIN, pause_max, hints: 0 }
     }
 
@@ -305,16 +470,17 @@ impl Call {
 impl Core {
     /// Asks `node`, again where the call did not leave, until `patience` ends.
     pub(crate) async fn ask(&self, node: NodeId, body: Body, patience: Duration) -> Result<Response, Error> {
-        let mut call = Call::new(patience, PAUSE_MAX, "the node stays silent");
+        let deadline = Instant::now() + patience.min(FOREVER);
+        let mut call = Call::new(deadline, PAUSE_MAX, "the node stays silent");
         loop {
-            let answered = timeout_at(call.deadline, self.dialer.call(node, Lane::Client, body.clone())).await;
+            let answered = self.dialer.ask(node, Lane::Client, &body).by(call.deadline).await;
             call.last = match answered {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(CallError::NotSent(why))) => Error::Unreachable { why },
-                Ok(Err(CallError::Refused(Refusal::NotAllowed(why)))) => return Err(Error::NotAllowed(why)),
-                Ok(Err(CallError::Refused(Refusal::Malformed(why)))) => return Err(Error::Malformed(why)),
-                Ok(Err(error)) => Error::unavailable(error.to_string()),
-                Err(_) => Error::Unreachable { why: format!("node {node} stays silent") },
+                Some(Ok(response)) => return Ok(response),
+                Some(Err(CallError::NotSent(why))) => Error::Unreachable { why },
+                Some(Err(CallError::Refused(Refusal::NotAllowed(why)))) => return Err(Error::NotAllowed(why)),
+                Some(Err(CallError::Refused(Refusal::Malformed(why)))) => return Err(Error::Malformed(why)),
+                Some(Err(error)) => Error::unavailable(error.to_string()),
+                None => Error::Unreachable { why: format!("node {node} stays silent") },
             };
             call.rest(Next::Same).await?;
         }

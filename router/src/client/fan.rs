@@ -96,14 +96,10 @@ impl Client {
     async fn every_shard(&self, query: &Query, patience: Duration) -> Result<Vec<Answer>, Error> {
         self.ready(patience).await?;
         let shards: BTreeSet<GroupId> = self.core().routes().shards().collect();
-        let work = Work::Op(Op::Read(query.clone()));
-        let asked = shards.into_iter().map(|group| {
-            let work = &work;
-            async move {
-                match self.core().run(Target::Group(group), work, patience).await?.response {
-                    Response::Answer(answer) => Ok(answer),
-                    other => Err(unexpected(&other)),
-                }
+        let asked = shards.into_iter().map(|group| async move {
+            match self.core().run(Work::op_for(group, Op::Read(query.clone())), patience).await?.response {
+                Response::Answer(answer) => Ok(answer),
+                other => Err(unexpected(&other)),
             }
         });
         try_join_all(asked).await

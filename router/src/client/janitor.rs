@@ -19,7 +19,6 @@ use wardlock_machine::{Acquire, Command, Key, LockId, Millis, Outcome, RequestId
 
 use super::{
     core::Core,
-    outcome,
     requests::{Open, Requests},
 };
 use crate::Error;
@@ -113,5 +112,5 @@ async fn withdraw(core: &Core, mut acquire: Acquire) -> Result<(), Error> {
 }
 
 async fn write(core: &Core, command: Command) -> Result<Outcome, Error> {
-    outcome(core.write(command, PATIENCE).await)
+    core.write(command, PATIENCE).await
 }

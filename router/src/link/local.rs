@@ -1,32 +1,28 @@
 //! A node's calls to itself: no network, the same duty to answer.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use wardlock_placement::NodeId;
 use wardlock_wire::{Body, Refusal, Response};
 
-use super::{Answered, Peer, PendingReply, Replier, ReplySink, Service};
+use super::{Peer, PendingReply, Replier, ReplySink, Service, pending::Pending};
 
 /// The connection that every call of a process to itself comes by.
 const CONNECTION: u64 = 0;
 
-/// Calls the service as the node `me`.
-pub(super) fn call(service: &dyn Service, me: NodeId, body: Body) -> PendingReply {
-    let (sender, receiver) = oneshot::channel();
-    let sink = Arc::new(Slot(Mutex::new(Some(sender))));
+/// Calls the service as the node `me`, whose calls to itself wait in `own`.
+pub(super) fn call(service: &dyn Service, own: &Arc<Pending>, me: NodeId, body: Body) -> PendingReply {
+    let waiting = match own.enter() {
+        Ok(waiting) => waiting,
+        Err(error) => return PendingReply::failed(error),
+    };
     let peer = Peer { node: Some(me), connection: CONNECTION };
-    service.call(&peer, body, Replier::new(sink, 0, CONNECTION));
-    PendingReply::sent(receiver)
+    service.call(&peer, body, Replier::new(own.clone(), waiting.id(), CONNECTION));
+    PendingReply::sent(waiting)
 }
 
-struct Slot(Mutex<Option<oneshot::Sender<Answered>>>);
-
-impl ReplySink for Slot {
-    fn reply(&self, _: u64, result: Result<Response, Refusal>) {
-        let waiter = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(waiter) = waiter {
-            let _ = waiter.send(result.map_err(Into::into));
-        }
+impl ReplySink for Pending {
+    fn reply(&self, id: u64, result: Result<Response, Refusal>) {
+        self.complete(id, result.map_err(Into::into));
     }
 }

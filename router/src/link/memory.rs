@@ -104,7 +104,7 @@ impl Hub {
         service: Option<Arc<dyn Service>>,
     ) -> Arc<dyn Transport> {
         state.attached.insert(party, Attached { connection, service });
-        Arc::new(Attachment { hub: self.clone(), party, connection })
+        Arc::new(Attachment { hub: self.clone(), party, connection, own: Pending::new() })
     }
 
     /// The node's process ends: its calls are lost, calls to it too, and the others hear of it.
@@ -179,7 +179,7 @@ impl Hub {
         if state.attached.get(&from).is_none_or(|me| me.connection != connection) || !state.attached.contains_key(&to) {
             return Err(CallError::NotSent(format!("no connection to {to:?}")));
         }
-        Ok(state.waiting.entry((from, to)).or_insert_with(|| Arc::new(Pending::new())).clone())
+        Ok(state.waiting.entry((from, to)).or_insert_with(Pending::new).clone())
     }
 
     /// Sends a message, or says why it cannot leave.
@@ -225,18 +225,17 @@ struct Attachment {
     hub: Hub,
     party: Party,
     connection: u64,
+    /// A node's calls to itself.
+    own: Arc<Pending>,
 }
 
 impl Attachment {
     fn ask(&self, to: NodeId, lane: Lane, body: Body) -> Result<PendingReply, CallError> {
         let pending = self.hub.waiting(self.party, self.connection, Party::Node(to))?;
-        let (id, receiver) = pending.enter()?;
-        let call = Call { pending: pending.clone(), id };
-        let sent = self.hub.send(self.party, Party::Node(to), lane, &Message::Call { id, body }, call);
-        if sent.is_err() {
-            pending.withdraw(id);
-        }
-        sent.map(|()| PendingReply::sent(receiver))
+        let waiting = pending.enter()?;
+        let id = waiting.id();
+        let sent = self.hub.send(self.party, Party::Node(to), lane, &Message::Call { id, body }, Call { pending, id });
+        sent.map(|()| PendingReply::sent(waiting))
     }
 }
 
@@ -245,7 +244,7 @@ impl Transport for Attachment {
         if self.party == Party::Node(to)
             && let Some(service) = self.hub.attached(self.party).and_then(|me| me.service)
         {
-            return local::call(&*service, to, body);
+            return local::call(&*service, &self.own, to, body);
         }
         self.ask(to, lane, body).unwrap_or_else(PendingReply::failed)
     }

@@ -40,7 +40,7 @@ use tokio_util::task::TaskTracker;
 use wardlock_placement::NodeId;
 use wardlock_wire::{Body, Hello, Lane, Refusal, VERSION};
 
-use super::{CallError, Peer, PendingReply, Replier, Service, Transport, local};
+use super::{CallError, Peer, PendingReply, Replier, Service, Transport, local, pending::Pending};
 use crate::tls::{Identity, TlsError};
 use rarely::Rarely;
 pub use settings::Config;
@@ -117,6 +117,8 @@ struct Shared {
     dialing: quinn::ClientConfig,
     runtime: Handle,
     table: Table,
+    /// The node's calls to itself.
+    own: Arc<Pending>,
     connections: AtomicU64,
     clients: Arc<AtomicUsize>,
     writers: TaskTracker,
@@ -186,6 +188,7 @@ impl Endpoint {
             dialing,
             runtime: Handle::current(),
             table: Table::new(node),
+            own: Pending::new(),
             connections: AtomicU64::new(0),
             clients: Arc::default(),
             writers: TaskTracker::new(),
@@ -274,7 +277,14 @@ impl Drop for Endpoint {
 impl Transport for Endpoint {
     fn call(&self, to: NodeId, lane: Lane, body: Body) -> PendingReply {
         if self.0.hello.node == Some(to) {
-            return local::call(&*self.0.service, to, body);
+            return local::call(&*self.0.service, &self.0.own, to, body);
+        }
+        self.ask(to, lane, &body)
+    }
+
+    fn ask(&self, to: NodeId, lane: Lane, body: &Body) -> PendingReply {
+        if self.0.hello.node == Some(to) {
+            return local::call(&*self.0.service, &self.0.own, to, body.clone());
         }
         match self.0.table.current(to) {
             Some(connection) => connection.call(lane, body),

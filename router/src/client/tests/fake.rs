@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 use wardlock_machine::*;
 use wardlock_placement::{
     Epoch, Group, GroupId, HashKey, MapVersion, Node, NodeId, Range, Replica, ReplicaId, ShardMap,
@@ -19,7 +19,7 @@ use wardlock_wire::{Body, Lane, Op, Refusal, Response};
 
 use crate::{
     client::{Boot, Client, Clock, Dialer},
-    link::{Answered, CallError, PendingReply, Transport},
+    link::{Answered, CallError, PendingReply, Transport, pending::Pending},
 };
 
 /// What becomes of a call.
@@ -37,7 +37,7 @@ pub(super) struct Fake {
     /// Every operation, to whom and when.
     pub(super) calls: Mutex<Vec<(Instant, NodeId, Op)>>,
     pub(super) map_fetches: AtomicU32,
-    open: Mutex<Vec<oneshot::Sender<Answered>>>,
+    pending: Arc<Pending>,
 }
 
 impl Fake {
@@ -50,7 +50,7 @@ impl Fake {
             handler: Box::new(handler),
             calls: Mutex::default(),
             map_fetches: AtomicU32::new(0),
-            open: Mutex::default(),
+            pending: Pending::new(),
         })
     }
 
@@ -73,7 +73,11 @@ impl Fake {
 
 impl Transport for Fake {
     fn call(&self, to: NodeId, _: Lane, body: Body) -> PendingReply {
-        let (sender, receiver) = oneshot::channel();
+        let waiting = match self.pending.enter() {
+            Ok(waiting) => waiting,
+            Err(error) => return PendingReply::failed(error),
+        };
+        let (pending, id) = (self.pending.clone(), waiting.id());
         let reply = match body {
             Body::Map { known, wait_ms } => {
                 let map = self.map.lock().expect("map").clone();
@@ -94,14 +98,14 @@ impl Transport for Fake {
             other => panic!("no test asks this: {other:?}"),
         };
         match reply {
-            Reply::Now(answered) => drop(sender.send(answered)),
+            Reply::Now(answered) => pending.complete(id, answered),
             Reply::After(delay, answered) => drop(tokio::spawn(async move {
                 tokio::time::sleep(delay).await;
-                let _ = sender.send(answered);
+                pending.complete(id, answered);
             })),
-            Reply::Never => self.open.lock().expect("open").push(sender),
+            Reply::Never => {}
         }
-        PendingReply::sent(receiver)
+        PendingReply::sent(waiting)
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) struct Connection {
     pub(super) dialed: bool,
     pub(super) since: Instant,
     quic: quinn::Connection,
-    pending: Pending,
+    pending: Arc<Pending>,
     lanes: [Option<Arc<Outgoing>>; Lane::ALL.len()],
     /// An accepted client's, given back with the connection.
     _place: Option<Place>,
@@ -99,20 +99,17 @@ impl Connection {
     }
 
     /// Asks the peer.
-    pub(super) fn call(&self, lane: Lane, body: Body) -> PendingReply {
+    pub(super) fn call(&self, lane: Lane, body: &Body) -> PendingReply {
         let Some(outgoing) = &self.lanes[lane as usize] else {
             return PendingReply::failed(CallError::NotSent("clients do not speak on this lane".into()));
         };
-        let (id, receiver) = match self.pending.enter() {
-            Ok(entered) => entered,
+        let waiting = match self.pending.enter() {
+            Ok(waiting) => waiting,
             Err(error) => return PendingReply::failed(error),
         };
-        match outgoing.call(&Message::Call { id, body }) {
-            Ok(()) => PendingReply::sent(receiver),
-            Err(error) => {
-                self.pending.withdraw(id);
-                PendingReply::failed(CallError::NotSent(error.to_string()))
-            }
+        match outgoing.call(waiting.id(), body) {
+            Ok(()) => PendingReply::sent(waiting),
+            Err(error) => PendingReply::failed(CallError::NotSent(error.to_string())),
         }
     }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
-use wardlock_wire::{Lane, Message, Refusal, Response, frame};
+use wardlock_wire::{Body, Lane, Message, Refusal, Response, frame};
 
 use super::{
     super::ReplySink,
@@ -90,8 +90,8 @@ impl Outgoing {
     }
 
     /// Queues a call.
-    pub(super) fn call(&self, message: &Message) -> Result<(), Unqueued> {
-        self.push(message, calls_bound(self.lane))
+    pub(super) fn call(&self, id: u64, body: &Body) -> Result<(), Unqueued> {
+        self.push(|limit, buffer| frame::encode_call(id, body, limit, buffer), calls_bound(self.lane))
     }
 
     /// No more messages; what is queued still leaves.
@@ -113,7 +113,11 @@ impl Outgoing {
         self.wake.notify_one();
     }
 
-    fn push(&self, message: &Message, bound: usize) -> Result<(), Unqueued> {
+    fn push(
+        &self,
+        encode: impl FnOnce(usize, &mut BytesMut) -> Result<(), frame::FrameError>,
+        bound: usize,
+    ) -> Result<(), Unqueued> {
         let mut queue = self.lock();
         if queue.state != State::Open {
             return Err(Unqueued::Closed);
@@ -123,7 +127,7 @@ impl Outgoing {
         if held >= bound {
             return Err(Unqueued::Full);
         }
-        frame::encode(message, self.lane.frame_bytes(), &mut queue.bytes)?;
+        encode(self.lane.frame_bytes(), &mut queue.bytes)?;
         let length = queue.bytes.len() - before;
         if held > 0 && held + length > bound {
             queue.bytes.truncate(before);
@@ -154,10 +158,12 @@ impl Outgoing {
 impl ReplySink for Outgoing {
     fn reply(&self, id: u64, result: Result<Response, Refusal>) {
         let bound = replies_bound(self.lane);
-        let mut queued = self.push(&Message::Reply { id, result }, bound);
+        let reply =
+            |result| self.push(|limit, buffer| frame::encode(&Message::Reply { id, result }, limit, buffer), bound);
+        let mut queued = reply(result);
         if let Err(Unqueued::Frame(error)) = &queued {
             tracing::error!(%error, "a reply does not fit its lane");
-            queued = self.push(&Message::Reply { id, result: Err(Refusal::OutcomeUnknown) }, bound);
+            queued = reply(Err(Refusal::OutcomeUnknown));
         }
         if let Err(Unqueued::Full) = queued {
             code::close(&self.connection, Code::Overflow, "replies are not being read");
