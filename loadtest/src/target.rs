@@ -111,7 +111,7 @@ pub(crate) struct Place {
     /// How to speak to it.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) protocol: Protocol,
-    /// How many connections: to every node over QUIC, in all over HTTP. [default: 1 over QUIC, 64 over HTTP]
+    /// How many connections: to every node over QUIC, in all over HTTP. [default: 1 over QUIC, 256 over HTTP]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) connections: Option<u32>,
     /// The directory with `ca.pem`, `client.pem` and `client.key`. A gateway on this machine may say where

@@ -33,13 +33,20 @@ mod reply;
 pub mod server;
 mod sessions;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Body;
+use metrics::Histogram;
 use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -87,12 +94,13 @@ struct Inner<B> {
     backend: B,
     info: GatewayInfo,
     stopping: CancellationToken,
+    durations: Durations,
 }
 
 impl<B: Backend> Gateway<B> {
     /// A gateway to `backend`.
     pub fn new(backend: B, info: GatewayInfo) -> Gateway<B> {
-        Gateway(Arc::new(Inner { backend, info, stopping: CancellationToken::new() }))
+        Gateway(Arc::new(Inner { backend, info, stopping: CancellationToken::new(), durations: Durations::default() }))
     }
 
     /// Answers one request.
@@ -127,7 +135,7 @@ impl<B: Backend> Gateway<B> {
             }
         };
         let response = answer.await.unwrap_or_else(|problem: Problem| Reply::from(problem).into());
-        record(op, response.status(), started);
+        self.record(op, response.status(), started);
         response
     }
 
@@ -167,6 +175,10 @@ impl<B: Backend> Gateway<B> {
             Ok(()) => Reply::ok(&Health { status: "ready" }),
             Err(why) => Err(Problem::unavailable("not-ready", "The gateway is not ready", why, Duration::from_secs(1))),
         }
+    }
+
+    fn record(&self, op: &'static str, status: StatusCode, started: Instant) {
+        self.0.durations.record(op, status, started.elapsed());
     }
 
     fn backend(&self) -> &B {
@@ -239,8 +251,24 @@ async fn read<R: Body<Data = Bytes>>(body: R) -> Result<Bytes, Problem> {
     })
 }
 
-fn record(op: &'static str, status: StatusCode, started: Instant) {
-    let code = match status.as_u16() {
+/// How long requests took, by call and status. A handle is looked up by its labels once, when it is first used.
+#[derive(Debug, Default)]
+struct Durations(RwLock<HashMap<(&'static str, u16), Histogram>>);
+
+impl Durations {
+    fn record(&self, op: &'static str, status: StatusCode, took: Duration) {
+        let (key, seconds) = ((op, status.as_u16()), took.as_secs_f64());
+        if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return known.record(seconds);
+        }
+        let made = metrics::histogram!("wardlock_request_duration_seconds", "op" => op, "code" => code(status));
+        made.record(seconds);
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(key, made);
+    }
+}
+
+fn code(status: StatusCode) -> &'static str {
+    match status.as_u16() {
         200 => "200",
         201 => "201",
         202 => "202",
@@ -255,7 +283,5 @@ fn record(op: &'static str, status: StatusCode, started: Instant) {
         503 => "503",
         504 => "504",
         _ => "other",
-    };
-    metrics::histogram!("wardlock_request_duration_seconds", "op" => op, "code" => code)
-        .record(started.elapsed().as_secs_f64());
+    }
 }

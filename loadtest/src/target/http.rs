@@ -19,7 +19,7 @@ use super::{
 use crate::proc;
 
 /// Without `--connections`.
-const CONNECTIONS: u32 = 64;
+const CONNECTIONS: u32 = 256;
 
 /// See the [module](self).
 pub(crate) struct Http {

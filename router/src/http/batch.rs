@@ -15,7 +15,6 @@ use super::{
     input::Fields,
     path::{self, PREFIX, Route},
     problem::Problem,
-    record,
     reply::Reply,
 };
 
@@ -71,7 +70,7 @@ impl<B: Backend> Gateway<B> {
             self.answer(route, call).await
         };
         let reply = answer.await.unwrap_or_else(Reply::from);
-        record(op, reply.status, started);
+        self.record(op, reply.status, started);
         reply
     }
 }

@@ -23,6 +23,7 @@ mod hello;
 mod lane;
 mod rarely;
 mod settings;
+mod socket;
 mod table;
 
 use std::{
@@ -177,7 +178,7 @@ impl Endpoint {
             _ => BindError::Bind { address, source },
         };
         let socket = settings::socket(address).map_err(bind)?;
-        let runtime = Arc::new(quinn::TokioRuntime);
+        let runtime = Arc::new(socket::LinkRuntime);
         let quic = quinn::Endpoint::new(settings::endpoint(identity), server, socket, runtime).map_err(bind)?;
         let hello = Hello { version: VERSION, cluster: cluster.to_owned(), node, boot: rand::random() };
         let shared = Arc::new(Shared {
