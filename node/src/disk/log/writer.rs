@@ -11,7 +11,6 @@ use std::{
     io,
     sync::{Arc, atomic::Ordering::Relaxed},
     thread,
-    time::Duration,
 };
 
 use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase};
@@ -37,8 +36,8 @@ const RESET_BYTES: u64 = 1 << 20;
 
 /// From so many appends a commit on, others are on their way and worth waiting for.
 const COMPANY: f64 = 3.0;
-/// Commits that are faster leave the processor time enough. Timers round up to whole milliseconds.
-const SHORTEST: Duration = Duration::from_micros(500);
+/// From so many on, half of the longest linger is not enough.
+const CROWD: f64 = 8.0;
 
 /// Why a commit failed. There is no retry.
 #[derive(Debug, thiserror::Error)]
@@ -122,14 +121,12 @@ impl LogWriter {
         let mut batch = Vec::new();
         // Appends a commit, a moving average. A group that catches up appends many entries at once.
         let mut company = 0.0;
-        // How long a commit takes, likewise.
-        let mut usual = Duration::ZERO;
         while self.queue.drain(&mut batch).await {
             // Whoever is about to append gets the turn: on a shared thread the batch grows by a round.
             tokio::task::yield_now().await;
-            let linger = usual.min(self.options.linger);
-            if company >= COMPANY && linger >= SHORTEST {
-                tokio::time::sleep(linger).await;
+            if company >= COMPANY && !self.options.linger.is_zero() {
+                let crowd = company >= CROWD;
+                tokio::time::sleep(if crowd { self.options.linger } else { self.options.linger / 2 }).await;
             }
             self.queue.drain_now(&mut batch);
             let appends = batch.iter().filter(|queued| needs_row(&queued.op)).count();
@@ -138,7 +135,6 @@ impl LogWriter {
                 Ok(entries) => {
                     let took = started.elapsed();
                     company = (3.0 * company + appends as f64) / 4.0;
-                    usual = (3 * usual + took) / 4;
                     fsync.record(took.as_secs_f64());
                     batch_entries.record(entries as f64);
                     live_bytes.set(self.queue.live_bytes.load(Relaxed) as f64);
