@@ -31,7 +31,7 @@ impl PartialOrd for Place {
 }
 
 /// A queued request.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Waiter {
     pub(crate) place: Place,
     pub(crate) ask: Ask,
@@ -44,7 +44,7 @@ pub(crate) struct Waiter {
 }
 
 /// The waiters of one lock.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Queue(VecDeque<Box<Waiter>>);
 
@@ -60,6 +60,11 @@ impl Queue {
     /// Next in line first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Waiter> {
         self.0.iter().map(Box::as_ref)
+    }
+
+    /// To place what was decoded.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Waiter> {
+        self.0.iter_mut().map(Box::as_mut)
     }
 
     /// The next in line.
@@ -116,6 +121,7 @@ mod tests {
             place: Place { priority, arrival },
             ask: Ask {
                 session: SessionId(1),
+                seat: crate::seat::SeatAt::default(),
                 request: RequestId::Keyed { key: 1 },
                 mode: Mode::Exclusive,
                 lease: None,
