@@ -41,6 +41,13 @@ struct Shards {
 type Entries = Vec<(usize, Vec<Command>)>;
 
 impl Shards {
+    fn new(machines: usize) -> Shards {
+        let mut shards = Shards { machines: (0..machines).map(|_| Machine::new()).collect(), now: 1 };
+        let range = Command::SetRange { first: 0, last: u64::MAX, epoch: RangeEpoch(1), incarnation: Incarnation(1) };
+        shards.apply((0..machines).map(|shard| (shard, vec![range.clone()])).collect());
+        shards
+    }
+
     #[inline(always)]
     fn apply(&mut self, entries: Entries) -> Vec<Outcome> {
         let mut all = Vec::new();
@@ -53,6 +60,35 @@ impl Shards {
             black_box(effects);
         }
         all
+    }
+
+    /// The same entries where nobody asks for the answers.
+    #[inline(always)]
+    fn follow(&mut self, entries: Entries) {
+        for (shard, commands) in entries {
+            self.now += 1;
+            let machine = &mut self.machines[shard];
+            let (at, wall, epoch) = (Stamp(self.now / 64), WallMs(1_700_000_000_000 + self.now), machine.epoch());
+            machine.follow(Term(1), Batch { at, wall, epoch, commands });
+        }
+    }
+
+    #[inline(never)]
+    fn follow_acquire(&mut self, entries: Entries) {
+        black_box("follow_acquire");
+        self.follow(entries);
+    }
+
+    #[inline(never)]
+    fn follow_renew(&mut self, entries: Entries) {
+        black_box("follow_renew");
+        self.follow(entries);
+    }
+
+    #[inline(never)]
+    fn follow_release(&mut self, entries: Entries) {
+        black_box("follow_release");
+        self.follow(entries);
     }
 
     #[inline(never)]
@@ -151,6 +187,34 @@ impl Times {
     }
 }
 
+/// The memory that locks take which are held by random sessions, each attached where it holds something.
+fn memory(machines: usize, sessions: usize, names: usize) -> usize {
+    let mut dice = Dice(3);
+    let mut shards = Shards::new(machines);
+    let before = resident();
+    for at in 0..names {
+        let shard = dice.below(machines);
+        let session = SessionId::new(Incarnation(1), dice.below(sessions) as u128 * 0x9e37_79b9_7f4a_7c15);
+        if let Outcome::Pending { nonce } = shards.apply(vec![(shard, vec![Command::Pend { session }])])[0] {
+            let confirm = Command::Confirm { session, nonce, holder: holder(session) };
+            shards.apply(vec![(shard, vec![confirm])]);
+        }
+        let name = Name::new(&format!("loadtest/{at:07}")).expect("a short name");
+        let seq = at as u64 + 1;
+        let mut acquire = Acquire::new(session, RequestId::Native { seq, low: seq }, Key::lock(name));
+        acquire.lease = Some(Millis(60_000));
+        shards.apply(vec![(shard, vec![Command::Acquire(acquire)])]);
+    }
+    let after = resident();
+    black_box(shards);
+    after - before
+}
+
+fn holder(session: SessionId) -> Holder {
+    let client_id = format!("client-{:05}", session.0 % 100_000);
+    Holder { client_id, ttl: Millis(30_000), metadata: Metadata::new() }
+}
+
 fn main() {
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>().expect("whole numbers only"));
     let machines = args.next().unwrap_or(16);
@@ -160,11 +224,11 @@ fn main() {
 
     let mut dice = Dice(7);
     let mut times = Times::default();
-    let mut shards = Shards { machines: (0..machines).map(|_| Machine::new()).collect(), now: 1 };
-    let range = Command::SetRange { first: 0, last: u64::MAX, epoch: RangeEpoch(1), incarnation: Incarnation(1) };
-    shards.apply((0..machines).map(|shard| (shard, vec![range.clone()])).collect());
-    let empty = resident();
-
+    println!(
+        "{} KB resident for {sessions} sessions that hold {names} locks",
+        memory(machines, sessions, names) / 1024
+    );
+    let mut shards = Shards::new(machines);
     let random = |dice: &mut Dice| (0..4).fold(0u128, |all, _| (all << 31) ^ dice.below(1 << 31) as u128);
     let ids: Vec<SessionId> = (0..sessions).map(|_| SessionId::new(Incarnation(1), random(&mut dice))).collect();
     let mut seats: Vec<(usize, SessionId)> =
@@ -172,6 +236,8 @@ fn main() {
     dice.shuffle(&mut seats);
     let pends = seats.iter().map(|(shard, session)| (*shard, Command::Pend { session: *session })).collect();
     let pends = entries(machines, pends);
+    let mut followers = Shards { machines: shards.machines.clone(), now: 1 };
+    followers.follow(pends.clone());
     let order: Vec<(usize, SessionId)> = pends
         .iter()
         .flat_map(|(shard, commands)| {
@@ -181,13 +247,11 @@ fn main() {
     let outcomes = times.measure("pend", seats.len(), || shards.pend(pends));
     let confirms = order.iter().zip(outcomes).map(|((shard, session), outcome)| {
         let Outcome::Pending { nonce } = outcome else { panic!("{outcome:?}") };
-        let client_id = format!("client-{:05}", session.0 % 100_000);
-        let holder = Holder { client_id, ttl: Millis(30_000), metadata: Metadata::new() };
-        (*shard, Command::Confirm { session: *session, nonce, holder })
+        (*shard, Command::Confirm { session: *session, nonce, holder: holder(*session) })
     });
     let confirms = entries(machines, confirms.collect());
+    followers.follow(confirms.clone());
     times.measure("confirm", seats.len(), || shards.confirm(confirms));
-    println!("{} bytes resident for each of {} seats", (resident() - empty) / seats.len(), seats.len());
 
     let mut keys: Vec<(usize, Key)> = (0..names)
         .map(|at| (at % machines, Key::lock(Name::new(&format!("loadtest/{at:07}")).expect("a short name"))))
@@ -199,9 +263,8 @@ fn main() {
         seq += 1;
         RequestId::Native { seq, low: seq - 1 }
     };
-    for round in 0..rounds {
+    for _ in 0..rounds {
         dice.shuffle(&mut keys);
-        let before = resident();
         let acquires = keys.iter().map(|(shard, key)| {
             let mut acquire = Acquire::new(ids[dice.below(sessions)], request(), fresh(key));
             acquire.lease = Some(Millis(60_000));
@@ -214,13 +277,9 @@ fn main() {
                 commands.iter().map(|command| (*shard, command.key().expect("it has one").clone()))
             })
             .collect();
+        let same = acquires.clone();
+        times.measure("follow acquire", names, || followers.follow_acquire(same));
         let outcomes = times.measure("acquire, free", names, || shards.acquire_free(acquires));
-        if round == 0 {
-            println!(
-                "{} bytes resident more for each of {names} locks held, with the bench's own",
-                (resident() - before) / names
-            );
-        }
         let mut held: Vec<(usize, Key, LockId)> = order
             .into_iter()
             .zip(outcomes)
@@ -236,6 +295,7 @@ fn main() {
             (*shard, Command::Acquire(Acquire::new(*other.expect("two sessions"), request(), fresh(key))))
         });
         let refused = entries(machines, refused.collect());
+        followers.follow(refused.clone());
         times.measure("acquire, held", names, || shards.acquire_held(refused));
 
         let queries: Vec<(usize, Query)> =
@@ -253,14 +313,9 @@ fn main() {
             let (request, key) = (request(), fresh(key));
             (*shard, Command::Renew { request, key, lock_id: *lock_id, lease: None })
         });
-        let free = held.iter().map(|(shard, key, _)| {
-            let name = Name::new(&format!("{}/free", key.name)).expect("a short name");
-            (*shard, Query::Object { key: Key::lock(name) })
-        });
-        let free: Vec<(usize, Query)> = free.collect();
-        times.measure("query, free", names, || shards.query_free(&free));
-
         let renews = entries(machines, renews.collect());
+        let same = renews.clone();
+        times.measure("follow renew", names, || followers.follow_renew(same));
         times.measure("renew", names, || shards.renew(renews));
 
         let releases = held.iter().map(|(shard, key, lock_id)| {
@@ -268,6 +323,8 @@ fn main() {
             (*shard, Command::Release { request, key, lock_id: *lock_id })
         });
         let releases = entries(machines, releases.collect());
+        let same = releases.clone();
+        times.measure("follow release", names, || followers.follow_release(same));
         times.measure("release", names, || shards.release(releases));
         dice.shuffle(&mut seats);
         let asked = &seats[..names.min(seats.len())];

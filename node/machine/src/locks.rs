@@ -86,8 +86,6 @@ impl Locks {
 
     /// All locks in use, in the order of their names.
     pub(crate) fn sorted(&self) -> Vec<(&Key, &Lock)> {
-        let mut all = self.table.sorted();
-        all.retain(|(_, lock)| !lock.is_idle());
-        all
+        self.names.iter().filter_map(|key| Some((key, self.get(key)?))).collect()
     }
 }

@@ -367,6 +367,24 @@ proptest! {
         prop_assert_eq!(batched.hash(), machine.hash());
     }
 
+    /// Whether somebody asks for the answers changes neither the state nor its indexes.
+    #[test]
+    fn a_follower_comes_to_the_same_state(history in history()) {
+        let mut machine = fresh();
+        let mut follower = fresh();
+        let mut at = 0;
+        for (pass, op) in &history {
+            at += pass;
+            for command in commands(&machine, op) {
+                let batch = Batch { at: Stamp(at), wall: WallMs(at), epoch: EPOCH, commands: vec![command.clone()] };
+                apply(&mut machine, at, vec![command]);
+                follower.follow(Term(1), batch);
+            }
+        }
+        prop_assert_eq!(follower.hash(), machine.hash());
+        prop_assert_eq!(follower, machine);
+    }
+
     /// Invariant 9: the same command again answers the same and changes nothing. Only an operator's break
     /// means what it says each time.
     #[test]
