@@ -9,7 +9,7 @@
 //! drift as times do, can be had by kind: under `valgrind --tool=callgrind`, inclusive, divided by the
 //! number of commands printed.
 
-use std::{hint::black_box, time::Instant};
+use std::hint::black_box;
 
 use wardlock_machine::*;
 
@@ -175,7 +175,7 @@ impl Times {
     fn measure<T>(&mut self, kind: &'static str, count: usize, work: impl FnOnce() -> T) -> T {
         #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the bench is no part of the machine")]
         let (result, took) = {
-            let start = Instant::now();
+            let start = std::time::Instant::now();
             let result = work();
             (result, start.elapsed().as_nanos())
         };

@@ -9,7 +9,6 @@ use crate::{ids::*, lock::Held};
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
-#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 pub(crate) enum Holders {
     #[default]
     None,
@@ -113,7 +112,6 @@ impl Holders {
     }
 }
 
-#[expect(clippy::borrowed_box, clippy::vec_box, reason = "see the module")]
 fn index(all: &[Box<Held>], token: Token) -> Option<usize> {
     all.binary_search_by_key(&token, |held| held.token).ok()
 }

@@ -84,7 +84,7 @@ impl Ledger {
             holders: lock.holders().take(limits::SHOWN).map(|held| self.show(held)).collect(),
             holder_count: lock.holder_count() as u32,
             waiters: lock.queue.len() as u32,
-            lock_delay_until: lock.closed.map(|closed| closed.until_wall),
+            lock_delay_until: lock.closed.as_ref().map(|closed| closed.until_wall),
         }
     }
 
@@ -153,11 +153,13 @@ impl Ledger {
             cx.note(|effects| effects.lost.push(reason));
         }
         let lost = matches!(reason, EndReason::LeaseExpired | EndReason::SessionExpired);
-        if lost && held.ask.lock_delay > Millis(0) {
-            let until = now.after(held.ask.lock_delay);
-            if spot.lock.closed.is_none_or(|closed| closed.until < until) {
+        let delay = held.ask.lock_delay.millis();
+        if lost && delay > Millis(0) {
+            let until = now.after(delay);
+            if spot.lock.closed.as_ref().is_none_or(|closed| closed.until < until) {
                 self.open(spot);
-                spot.lock.closed = Some(Closed { until, until_wall: cx.wall.after(held.ask.lock_delay) });
+                let until_wall = cx.wall.after(delay);
+                spot.lock.closed = Some(Box::new(Closed { until, until_wall }));
                 self.deadlines.add_delay(until, spot.key);
             }
         }
@@ -213,7 +215,7 @@ impl Ledger {
     /// Gives the lock to whoever is next in line, as far as it goes (invariant 4). Every verb that frees
     /// something or shortens the queue ends here, so a release and the next grant are one apply.
     pub(crate) fn advance(&mut self, spot: &mut Spot<'_>, cx: &mut Cx<'_>) {
-        if spot.lock.closed.is_some_and(|closed| closed.until <= self.counters.now) {
+        if spot.lock.closed.as_ref().is_some_and(|closed| closed.until <= self.counters.now) {
             self.open(spot);
         }
         while let Some(first) = spot.lock.queue.front() {

@@ -73,6 +73,7 @@ mod locks;
 mod machine;
 pub mod query;
 mod queue;
+mod rare;
 mod seat;
 mod session;
 mod snapshot;

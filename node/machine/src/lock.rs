@@ -13,10 +13,28 @@ pub(crate) struct Ask {
     pub(crate) seat: SeatAt,
     pub(crate) request: RequestId,
     pub(crate) mode: Mode,
-    pub(crate) lease: Option<Millis>,
-    pub(crate) lock_delay: Millis,
+    pub(crate) lease: Option<Short>,
+    pub(crate) lock_delay: Short,
     /// What most requests do not have, out of line.
     pub(crate) extra: Option<Box<Extra>>,
+}
+
+/// A length of at most [`limits::LEASE_MAX`], in half the bytes.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Short(u32);
+
+const _: () = assert!(limits::LEASE_MAX.0 <= u32::MAX as u64);
+
+impl Short {
+    /// Of a length whose bound was checked.
+    pub(crate) fn new(length: Millis) -> Short {
+        Short(u32::try_from(length.0).expect("a length within its bound is below 2³²"))
+    }
+
+    pub(crate) fn millis(self) -> Millis {
+        Millis(self.0.into())
+    }
 }
 
 /// The rarer parts of an [`Ask`].
@@ -34,8 +52,8 @@ impl Ask {
             seat,
             request: acquire.request,
             mode: acquire.mode,
-            lease: acquire.lease,
-            lock_delay: acquire.lock_delay,
+            lease: acquire.lease.map(Short::new),
+            lock_delay: Short::new(acquire.lock_delay),
             extra: (!plain).then(|| Box::new(Extra { value: acquire.value, metadata: acquire.metadata })),
         }
     }
@@ -74,7 +92,7 @@ pub(crate) struct Held {
 impl Held {
     /// When its own lease ends, if it has one.
     pub(crate) fn deadline(&self) -> Option<Stamp> {
-        self.ask.lease.map(|lease| self.from.after(lease))
+        self.ask.lease.map(|lease| self.from.after(lease.millis()))
     }
 
     pub(crate) fn lock_id(&self) -> LockId {
@@ -87,10 +105,10 @@ impl Held {
             lock_id: self.lock_id(),
             holder: holder.client_id.clone(),
             mode: self.ask.mode,
-            lease: self.ask.lease,
+            lease: self.ask.lease.map(Short::millis),
             session_ttl: holder.ttl,
             acquired: self.acquired,
-            expires: self.ask.lease.map(|lease| self.from_wall.after(lease)),
+            expires: self.ask.lease.map(|lease| self.from_wall.after(lease.millis())),
             waited: self.waited,
             value: self.ask.value().cloned(),
             metadata: self.ask.metadata(holder),
@@ -112,7 +130,7 @@ pub(crate) struct Closed {
 pub(crate) struct Lock {
     pub(crate) holders: Holders,
     pub(crate) queue: Queue,
-    pub(crate) closed: Option<Closed>,
+    pub(crate) closed: Option<Box<Closed>>,
     /// The shard's revision when the holders last changed.
     pub(crate) revision: Revision,
     /// Its place is in line among those that rest; see `locks`.

@@ -16,6 +16,7 @@ use crate::{
     limits,
     links::Links,
     queue::Place,
+    rare::Rare,
     table::At,
 };
 
@@ -71,7 +72,7 @@ pub(crate) struct Answers {
     /// By rising number. They mostly come so: each is added at the end and leaves from the front.
     native: VecDeque<(u64, Stored)>,
     /// Oldest first. A few hundred at the most: a walk along them is cheaper than a second index.
-    keyed: VecDeque<Keyed>,
+    keyed: Rare<Keyed>,
 }
 
 impl Answers {
@@ -135,7 +136,7 @@ impl Answers {
 
     /// Changes a keyed answer in place, if it is kept.
     pub(crate) fn change_keyed(&mut self, key: u128, stored: Stored) -> bool {
-        match self.keyed.iter_mut().find(|answer| answer.key == key) {
+        match self.keyed.row_mut().into_iter().flatten().find(|answer| answer.key == key) {
             Some(answer) => {
                 answer.stored = stored;
                 true
@@ -146,13 +147,14 @@ impl Answers {
 
     /// Keeps a new keyed answer, and gives back the oldest where that makes too many.
     pub(crate) fn keep_keyed(&mut self, answer: Keyed) -> Option<Keyed> {
-        self.keyed.push_back(answer);
-        if self.keyed.len() > limits::KEYS_PER_SESSION { self.keyed.pop_front() } else { None }
+        let row = self.keyed.make();
+        row.push_back(answer);
+        if row.len() > limits::KEYS_PER_SESSION { row.pop_front() } else { None }
     }
 
     pub(crate) fn forget_keyed(&mut self, key: u128) -> Option<Keyed> {
         let index = self.keyed.iter().position(|answer| answer.key == key)?;
-        self.keyed.remove(index)
+        self.keyed.row_mut()?.remove(index)
     }
 
     pub(crate) fn keyed(&self) -> impl Iterator<Item = &Keyed> {
@@ -184,7 +186,7 @@ pub(crate) struct Seat {
     pub(crate) dropping: bool,
     pub(crate) answers: Answers,
     /// The tokens that it released last, oldest first.
-    released: VecDeque<Token>,
+    released: Rare<Token>,
     /// Index: what it holds.
     #[serde(skip)]
     pub(crate) held: Links<Token>,
@@ -200,7 +202,7 @@ impl Seat {
             holder,
             dropping: false,
             answers: Answers::default(),
-            released: VecDeque::new(),
+            released: Rare::default(),
             held: Links::default(),
             waits: Links::default(),
         }
@@ -215,14 +217,15 @@ impl Seat {
     }
 
     pub(crate) fn remember_release(&mut self, token: Token) {
-        if self.released.len() >= limits::RELEASED_PER_SESSION {
-            self.released.pop_front();
+        let row = self.released.make();
+        if row.len() >= limits::RELEASED_PER_SESSION {
+            row.pop_front();
         }
-        self.released.push_back(token);
+        row.push_back(token);
     }
 
     pub(crate) fn has_released(&self, token: Token) -> bool {
-        self.released.contains(&token)
+        self.released.row().is_some_and(|row| row.contains(&token))
     }
 
     /// Whether the seat could have come about, given the last nonce and token; asked of bytes from outside.

@@ -14,7 +14,7 @@ use crate::{
     ids::*,
     ledger::{Counters, Ledger},
     limits,
-    lock::{Ask, Lock},
+    lock::{Ask, Lock, Short},
     locks::{LockAt, Locks},
     machine::Machine,
     seat::Seat,
@@ -47,7 +47,7 @@ struct Image<'a> {
     counters: &'a Counters,
     locks: Vec<(&'a Key, &'a Lock)>,
     pending: &'a BTreeMap<SessionId, Nonce>,
-    seats: Vec<(&'a SessionId, &'a Box<Seat>)>,
+    seats: Vec<(&'a SessionId, &'a Seat)>,
     home: &'a Home,
 }
 
@@ -69,7 +69,7 @@ impl Machine {
             counters: &ledger.counters,
             locks: self.locks.sorted(),
             pending: &ledger.pending,
-            seats: ledger.seats.sorted(),
+            seats: ledger.seats.sorted().into_iter().map(|(id, seat)| (id, &**seat)).collect(),
             home: &self.home,
         };
         postcard::to_stdvec(&(VERSION, image)).expect("plain data in memory always encodes")
@@ -153,7 +153,7 @@ fn check_locks(stored: Vec<(Key, Lock)>, ledger: &mut Ledger) -> Result<Locks, R
         ensure(!lock.is_idle(), "invariant 8: an idle lock is stored")?;
         ensure(lock.is_sound(), "invariants 1, 2, 4: holders or waiters that cannot be together")?;
         ensure(lock.revision <= revision, "a lock changed at a revision to come")?;
-        if let Some(closed) = lock.closed {
+        if let Some(closed) = &lock.closed {
             ensure(closed.until <= now.after(limits::LEASE_MAX), "a lock-delay is too long")?;
             ledger.deadlines.add_delay(closed.until, &key);
         }
@@ -190,6 +190,6 @@ fn check_ask(at: LockAt, key: &Key, ask: &mut Ask, ledger: &Ledger) -> Result<()
     let value = ask.value().map_or(key.kind == Kind::Lock, |value| fields::label(value));
     let metadata = ask.extra.as_ref().is_none_or(|extra| fields::metadata(&extra.metadata));
     let mode: Mode = ask.mode;
-    let lengths = fields::lease(ask.lease) && ask.lock_delay <= limits::LEASE_MAX;
+    let lengths = fields::lease(ask.lease.map(Short::millis)) && ask.lock_delay.millis() <= limits::LEASE_MAX;
     ensure(value && metadata && lengths && fields::mode(key.kind, mode), "a grant's fields are out of bounds")
 }

@@ -16,7 +16,7 @@ use crate::ids::*;
 
 /// How many entries are allocated together.
 const CHUNK: usize = 16;
-/// The index's first size; always a power of two, and at most half full.
+/// The index's first size; always a power of two, and at most three quarters full.
 const FIRST: usize = 8;
 /// In the index: nothing here.
 const NONE: u32 = u32::MAX;
@@ -201,7 +201,7 @@ impl<K: Keyed, V> Table<K, V> {
     pub(crate) fn insert(&mut self, key: K, value: V) -> At<K> {
         let hash = key.hash32();
         assert!(self.slot(&key, hash).is_none(), "invariant 6: a key was entered into a table twice");
-        if (self.len + 1) * 2 > self.index.len() {
+        if (self.len + 1) * 4 > self.index.len() * 3 {
             self.grow();
         }
         self.len += 1;

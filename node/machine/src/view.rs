@@ -103,7 +103,7 @@ impl Machine {
             holder_count: lock.holder_count() as u32,
             queue: queue.collect(),
             queue_count: lock.queue.len() as u32,
-            lock_delay_until: lock.closed.map(|closed| closed.until_wall),
+            lock_delay_until: lock.closed.as_ref().map(|closed| closed.until_wall),
             revision: lock.revision,
         }
     }

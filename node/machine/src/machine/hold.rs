@@ -6,6 +6,7 @@ use crate::{
     fields,
     ids::*,
     limits,
+    lock::Short,
     locks::LockAt,
     machine::{Machine, Said},
     seat::{Recall, SeatAt, Stored},
@@ -102,7 +103,7 @@ impl Machine {
                 let held = self.locks.entry_mut(at).1.holders.find_mut(token);
                 let held = held.expect("invariant 6: an indexed grant is held");
                 let before = held.deadline();
-                held.ask.lease = lease.or(held.ask.lease);
+                held.ask.lease = lease.map(Short::new).or(held.ask.lease);
                 held.from = self.ledger.counters.now;
                 held.from_wall = cx.wall;
                 // Who renews knows the lock id: the grant was fetched.
