@@ -186,7 +186,7 @@ pub(crate) struct Seat {
     pub(crate) dropping: bool,
     pub(crate) answers: Answers,
     /// The tokens that it released last, oldest first.
-    released: Rare<Token>,
+    released: VecDeque<Token>,
     /// Index: what it holds.
     #[serde(skip)]
     pub(crate) held: Links<Token>,
@@ -202,7 +202,7 @@ impl Seat {
             holder,
             dropping: false,
             answers: Answers::default(),
-            released: Rare::default(),
+            released: VecDeque::new(),
             held: Links::default(),
             waits: Links::default(),
         }
@@ -217,15 +217,14 @@ impl Seat {
     }
 
     pub(crate) fn remember_release(&mut self, token: Token) {
-        let row = self.released.make();
-        if row.len() >= limits::RELEASED_PER_SESSION {
-            row.pop_front();
+        if self.released.len() >= limits::RELEASED_PER_SESSION {
+            self.released.pop_front();
         }
-        row.push_back(token);
+        self.released.push_back(token);
     }
 
     pub(crate) fn has_released(&self, token: Token) -> bool {
-        self.released.row().is_some_and(|row| row.contains(&token))
+        self.released.contains(&token)
     }
 
     /// Whether the seat could have come about, given the last nonce and token; asked of bytes from outside.
