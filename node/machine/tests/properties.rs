@@ -298,8 +298,9 @@ proptest! {
                 let renewed = match (&command, &outcomes[0]) {
                     (Command::Renew { lock_id, .. }, Outcome::Renewed(grant)) => {
                         // A repeated answer renews nothing: the wall time of the renewal tells it.
+                        // It may speak of another grant, which the request's id renewed first.
                         let now = grant.expires.is_none_or(|end| end == WallMs(at).after(grant.lease.unwrap()));
-                        now.then_some(lock_id.token)
+                        (now && grant.lock_id == *lock_id).then_some(lock_id.token)
                     }
                     _ => None,
                 };
