@@ -1,6 +1,6 @@
 //! What a command sees of its batch, and where it leaves its effects.
 
-use crate::{command::Effects, ids::*};
+use crate::{command::*, ids::*};
 
 /// The surroundings of one apply.
 pub(crate) struct Cx<'a> {
@@ -8,15 +8,35 @@ pub(crate) struct Cx<'a> {
     pub(crate) term: Term,
     /// The batch's wall time, for fields that people read.
     pub(crate) wall: WallMs,
-    pub(crate) effects: &'a mut Effects,
+    /// `None` where nobody asks for them. The state never depends on it.
+    pub(crate) effects: Option<&'a mut Effects>,
 }
 
 impl Cx<'_> {
     /// Notes a change of holders. Changes of one key in a row are told once, with the last revision.
     pub(crate) fn changed(&mut self, key: &Key, revision: Revision) {
-        match self.effects.changed.last_mut() {
+        let Some(effects) = &mut self.effects else { return };
+        match effects.changed.last_mut() {
             Some(last) if last.0 == *key => last.1 = revision,
-            _ => self.effects.changed.push((key.clone(), revision)),
+            _ => effects.changed.push((key.clone(), revision)),
+        }
+    }
+
+    /// Answers a request that had queued.
+    pub(crate) fn settle(
+        &mut self,
+        session: SessionId,
+        request: RequestId,
+        key: &Key,
+        outcome: impl FnOnce() -> Outcome,
+    ) {
+        self.note(|effects| effects.settled.push(Settled { session, request, key: key.clone(), outcome: outcome() }));
+    }
+
+    /// Notes any other effect.
+    pub(crate) fn note(&mut self, note: impl FnOnce(&mut Effects)) {
+        if let Some(effects) = &mut self.effects {
+            note(effects);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! All of a shard but the locks themselves: the counters, the seats of the attached sessions, and the
-//! indexes that keep every command at O(log n).
+//! indexes that keep every command cheap.
 //!
-//! A command takes one lock out of the table and hands it to the ledger's verbs together with its key:
+//! A command looks its seat and its lock up once and hands the ledger's verbs their places, a [`Spot`] and a
+//! [`SeatAt`]:
 //! [`Ledger::grant`], [`Ledger::end`], [`Ledger::enqueue`], [`Ledger::leave`], [`Ledger::advance`].
 //! Nothing else adds or removes holders and waiters, so the indexes cannot be forgotten.
 
@@ -16,9 +17,11 @@ use crate::{
     ids::*,
     limits,
     lock::{Ask, Closed, Held, Lock},
+    locks::LockAt,
     query::Counts,
     queue::{Place, Waiter},
-    seat::{Keyed, Seat, Stored},
+    seat::{Keyed, Seat, SeatAt, Stored},
+    table::Table,
 };
 
 /// The numbers of a shard.
@@ -41,39 +44,38 @@ pub(crate) struct Counters {
 }
 
 /// See the module.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) counters: Counters,
     pub(crate) pending: BTreeMap<SessionId, Nonce>,
-    pub(crate) seats: BTreeMap<SessionId, Box<Seat>>,
-    /// Index: which key each grant is of.
-    pub(crate) grants: BTreeMap<Token, Key>,
+    pub(crate) seats: Table<SessionId, Box<Seat>>,
+    /// Index: which lock each grant is of.
+    pub(crate) grants: Table<Token, LockAt>,
     pub(crate) deadlines: Deadlines,
     pub(crate) counts: Counts,
 }
 
+/// The lock that a command works on.
+pub(crate) struct Spot<'a> {
+    pub(crate) at: LockAt,
+    pub(crate) key: &'a Key,
+    pub(crate) lock: &'a mut Lock,
+}
+
 impl Ledger {
     /// The seat of a session that may ask for things here.
-    pub(crate) fn guest(&mut self, session: SessionId) -> Option<&mut Seat> {
-        self.seats.get_mut(&session).map(Box::as_mut).filter(|seat| !seat.dropping)
-    }
-
-    fn seat(&self, session: SessionId) -> &Seat {
-        self.seats.get(&session).expect("invariant 5: whoever holds or waits is attached")
-    }
-
-    fn seat_mut(&mut self, session: SessionId) -> &mut Seat {
-        self.seats.get_mut(&session).expect("invariant 5: whoever holds or waits is attached")
+    pub(crate) fn guest(&self, session: SessionId) -> Option<SeatAt> {
+        self.seats.find(&session).filter(|at| !self.seats[*at].dropping)
     }
 
     /// A grant as it is answered.
     pub(crate) fn show(&self, held: &Held) -> Grant {
-        held.grant(&self.seat(held.ask.session).holder)
+        held.grant(self.holder(&held.ask))
     }
 
-    /// Who holds a waiter's session.
-    pub(crate) fn holder(&self, session: SessionId) -> &Holder {
-        &self.seat(session).holder
+    /// Whose request it is.
+    pub(crate) fn holder(&self, ask: &Ask) -> &Holder {
+        &self.seats[ask.seat].holder
     }
 
     /// Who is in the way at a lock.
@@ -82,7 +84,7 @@ impl Ledger {
             holders: lock.holders().take(limits::SHOWN).map(|held| self.show(held)).collect(),
             holder_count: lock.holder_count() as u32,
             waiters: lock.queue.len() as u32,
-            lock_delay_until: lock.closed.map(|closed| closed.until_wall),
+            lock_delay_until: lock.closed.as_ref().map(|closed| closed.until_wall),
         }
     }
 
@@ -91,29 +93,22 @@ impl Ledger {
         self.counters.token.0 + 1 < limits::TOKEN_END
     }
 
-    fn touch(&mut self, key: &Key, lock: &mut Lock, cx: &mut Cx<'_>) {
+    fn touch(&mut self, spot: &mut Spot<'_>, cx: &mut Cx<'_>) {
         self.counters.revision.0 += 1;
-        lock.revision = self.counters.revision;
-        cx.changed(key, lock.revision);
+        spot.lock.revision = self.counters.revision;
+        cx.changed(spot.key, spot.lock.revision);
     }
 
     /// Grants a lock that fits. `waited` is how long the request queued, if it did.
-    pub(crate) fn grant(
-        &mut self,
-        key: &Key,
-        lock: &mut Lock,
-        ask: Ask,
-        waited: Option<Millis>,
-        cx: &mut Cx<'_>,
-    ) -> Grant {
+    pub(crate) fn grant(&mut self, spot: &mut Spot<'_>, ask: Ask, waited: Option<Millis>, cx: &mut Cx<'_>) -> Token {
         assert!(self.can_grant(), "invariant 2: the tokens below 2⁵³ are used up");
-        assert!(lock.closed.is_none(), "a lock was granted during its lock-delay");
+        assert!(spot.lock.closed.is_none(), "a lock was granted during its lock-delay");
         self.counters.token.0 += 1;
         self.counters.grants_total += 1;
         let token = self.counters.token;
-        self.touch(key, lock, cx);
+        self.touch(spot, cx);
         let held = Held {
-            tag: KeyTag::of(key),
+            tag: KeyTag::of(spot.key),
             token,
             ask,
             waited: waited.unwrap_or_default(),
@@ -121,67 +116,67 @@ impl Ledger {
             acquired: cx.wall,
             from: self.counters.now,
             from_wall: cx.wall,
-            revision: lock.revision,
+            revision: spot.lock.revision,
         };
-        self.index_grant(key, &held);
-        let grant = self.show(&held);
-        self.record(held.ask.session, held.ask.request, Stored::Granted(token));
-        lock.add(held);
-        grant
+        self.index_grant(spot.at, spot.key, &held);
+        self.record(held.ask.seat, held.ask.request, Stored::Granted(token));
+        spot.lock.add(held);
+        token
     }
 
     /// Enters a grant into the indexes; also when a snapshot is restored.
-    pub(crate) fn index_grant(&mut self, key: &Key, held: &Held) {
+    pub(crate) fn index_grant(&mut self, at: LockAt, key: &Key, held: &Held) {
         if let Some(deadline) = held.deadline() {
             self.deadlines.add_lease(deadline, held.token);
         }
-        let other = self.grants.insert(held.token, key.clone());
-        assert!(other.is_none(), "invariant 2: token {} was granted twice", held.token);
-        let other = self.seat_mut(held.ask.session).held.insert(key.clone(), held.token);
-        assert!(other.is_none(), "invariant 6: a session holds {} twice", key.name);
+        self.grants.insert(held.token, at);
+        let new = self.seats[held.ask.seat].held.add(at, held.token);
+        assert!(new, "invariant 6: a session holds {} twice", key.name);
         *self.counts.of_mode(held.ask.mode) += 1;
     }
 
     /// Takes a grant from its holder. Only a loss starts a lock-delay.
-    pub(crate) fn end(&mut self, key: &Key, lock: &mut Lock, token: Token, reason: EndReason, cx: &mut Cx<'_>) {
-        let held = lock.remove(token).expect("invariant 6: an indexed grant is held");
+    pub(crate) fn end(&mut self, spot: &mut Spot<'_>, token: Token, reason: EndReason, cx: &mut Cx<'_>) {
+        let held = spot.lock.holders.remove(token).expect("invariant 6: an indexed grant is held");
         let now = self.counters.now;
         if let Some(deadline) = held.deadline() {
             self.deadlines.remove_lease(deadline, token);
         }
-        self.grants.remove(&token);
+        let grant = self.grants.find(&token).expect("invariant 6: a grant that is held is indexed");
+        self.grants.remove(grant);
         *self.counts.of_mode(held.ask.mode) -= 1;
-        let seat = self.seat_mut(held.ask.session);
-        seat.held.remove(key);
+        let seat = &mut self.seats[held.ask.seat];
+        seat.held.remove(spot.at);
         if reason == EndReason::Released {
             seat.remember_release(token);
         } else {
-            cx.effects.lost.push(reason);
+            cx.note(|effects| effects.lost.push(reason));
         }
         let lost = matches!(reason, EndReason::LeaseExpired | EndReason::SessionExpired);
-        if lost && held.ask.lock_delay > Millis(0) {
-            let until = now.after(held.ask.lock_delay);
-            if lock.closed.is_none_or(|closed| closed.until < until) {
-                self.open(key, lock);
-                lock.closed = Some(Closed { until, until_wall: cx.wall.after(held.ask.lock_delay) });
-                self.deadlines.add_delay(until, key);
+        let delay = held.ask.lock_delay.millis();
+        if lost && delay > Millis(0) {
+            let until = now.after(delay);
+            if spot.lock.closed.as_ref().is_none_or(|closed| closed.until < until) {
+                self.open(spot);
+                let until_wall = cx.wall.after(delay);
+                spot.lock.closed = Some(Box::new(Closed { until, until_wall }));
+                self.deadlines.add_delay(until, spot.key);
             }
         }
-        self.touch(key, lock, cx);
+        self.touch(spot, cx);
     }
 
     /// Ends the lock-delay, if one runs.
-    pub(crate) fn open(&mut self, key: &Key, lock: &mut Lock) {
-        if let Some(closed) = lock.closed.take() {
-            self.deadlines.remove_delay(closed.until, key);
+    pub(crate) fn open(&mut self, spot: &mut Spot<'_>) {
+        if let Some(closed) = spot.lock.closed.take() {
+            self.deadlines.remove_delay(closed.until, spot.key);
         }
     }
 
     /// Lines a request up and answers its position.
     pub(crate) fn enqueue(
         &mut self,
-        key: &Key,
-        lock: &mut Lock,
+        spot: &mut Spot<'_>,
         ask: Ask,
         priority: i32,
         wait: Millis,
@@ -196,55 +191,57 @@ impl Ledger {
             since_wall: cx.wall,
             until: now.after(wait),
         };
-        self.index_wait(key, &waiter);
-        lock.queue.push(waiter)
+        self.index_wait(spot.at, spot.key, &waiter);
+        spot.lock.queue.push(waiter)
     }
 
     /// Enters a waiter into the indexes; also when a snapshot is restored.
-    pub(crate) fn index_wait(&mut self, key: &Key, waiter: &Waiter) {
+    pub(crate) fn index_wait(&mut self, at: LockAt, key: &Key, waiter: &Waiter) {
         self.deadlines.add_wait(waiter.until, waiter.place, key);
-        let other = self.seat_mut(waiter.ask.session).waits.insert(key.clone(), waiter.place);
-        assert!(other.is_none(), "invariant 6: a session waits for {} twice", key.name);
+        let new = self.seats[waiter.ask.seat].waits.add(at, waiter.place);
+        assert!(new, "invariant 6: a session waits for {} twice", key.name);
         self.counts.waiters += 1;
     }
 
     /// Takes a waiter out of the queue.
-    pub(crate) fn leave(&mut self, key: &Key, lock: &mut Lock, place: Place) -> Box<Waiter> {
-        let waiter = lock.queue.remove(place).expect("invariant 6: an indexed waiter waits");
-        self.deadlines.remove_wait(waiter.until, place, key);
-        self.seat_mut(waiter.ask.session).waits.remove(key);
+    pub(crate) fn leave(&mut self, spot: &mut Spot<'_>, place: Place) -> Box<Waiter> {
+        let waiter = spot.lock.queue.remove(place).expect("invariant 6: an indexed waiter waits");
+        self.deadlines.remove_wait(waiter.until, place, spot.key);
+        self.seats[waiter.ask.seat].waits.remove(spot.at);
         self.counts.waiters -= 1;
         waiter
     }
 
     /// Gives the lock to whoever is next in line, as far as it goes (invariant 4). Every verb that frees
     /// something or shortens the queue ends here, so a release and the next grant are one apply.
-    pub(crate) fn advance(&mut self, key: &Key, lock: &mut Lock, cx: &mut Cx<'_>) {
-        if lock.closed.is_some_and(|closed| closed.until <= self.counters.now) {
-            self.open(key, lock);
+    pub(crate) fn advance(&mut self, spot: &mut Spot<'_>, cx: &mut Cx<'_>) {
+        if spot.lock.closed.as_ref().is_some_and(|closed| closed.until <= self.counters.now) {
+            self.open(spot);
         }
-        while let Some(first) = lock.queue.front() {
+        while let Some(first) = spot.lock.queue.front() {
             let (session, request, place) = (first.ask.session, first.ask.request, first.place);
             // Between two pages of its end, a session is not given what it would lose at once.
-            if self.seat(session).dropping {
-                self.leave(key, lock, place);
-                settle(session, request, key, Outcome::Ended, cx);
+            if self.seats[first.ask.seat].dropping {
+                self.leave(spot, place);
+                cx.settle(session, request, spot.key, || Outcome::Ended);
                 continue;
             }
-            if lock.closed.is_some() || !lock.fits(first.ask.mode) || !self.can_grant() {
+            if spot.lock.closed.is_some() || !spot.lock.fits(first.ask.mode) || !self.can_grant() {
                 return;
             }
-            let waiter = self.leave(key, lock, place);
+            let waiter = self.leave(spot, place);
             let waited = self.counters.now.since(waiter.since);
-            let grant = self.grant(key, lock, waiter.ask, Some(waited), cx);
-            settle(session, request, key, Outcome::Granted(grant), cx);
+            let token = self.grant(spot, waiter.ask, Some(waited), cx);
+            cx.settle(session, request, spot.key, || {
+                Outcome::Granted(self.show(spot.lock.holder(token).expect("it was just granted")))
+            });
         }
     }
 
     /// Keeps a final answer for retries (invariant 9).
-    pub(crate) fn record(&mut self, session: SessionId, request: RequestId, stored: Stored) {
+    pub(crate) fn record(&mut self, at: SeatAt, request: RequestId, stored: Stored) {
         let until = self.counters.now.after(limits::KEY_LIFE);
-        let Some(seat) = self.seats.get_mut(&session) else { return };
+        let (session, seat) = self.seats.entry_mut(at);
         match request {
             RequestId::Native { seq, .. } => seat.answers.keep_native(seq, stored),
             RequestId::Keyed { key } => {
@@ -252,9 +249,9 @@ impl Ledger {
                     return;
                 }
                 let out = seat.answers.keep_keyed(Keyed { key, until, stored });
-                self.deadlines.add_answer(until, session, key);
+                self.deadlines.add_answer(until, *session, key);
                 if let Some(out) = out {
-                    self.deadlines.remove_answer(out.until, session, out.key);
+                    self.deadlines.remove_answer(out.until, *session, out.key);
                 }
                 if self.deadlines.answer_count() > limits::KEYS_PER_SHARD
                     && let Some((session, key)) = self.deadlines.oldest_answer()
@@ -267,8 +264,8 @@ impl Ledger {
 
     /// Forgets a keyed answer.
     pub(crate) fn forget_answer(&mut self, session: SessionId, key: u128) {
-        let seat = self.seats.get_mut(&session).expect("invariant 6: an indexed answer has a seat");
-        let answer = seat.answers.forget_keyed(key).expect("invariant 6: an indexed answer is kept");
+        let at = self.seats.find(&session).expect("invariant 6: an indexed answer has a seat");
+        let answer = self.seats[at].answers.forget_keyed(key).expect("invariant 6: an indexed answer is kept");
         self.deadlines.remove_answer(answer.until, session, key);
     }
 
@@ -277,9 +274,4 @@ impl Ledger {
         assert!(lock.is_idle(), "invariant 8: only what is idle vanishes");
         self.counters.vanished = self.counters.vanished.max(lock.revision);
     }
-}
-
-/// Answers a request that had queued.
-pub(crate) fn settle(session: SessionId, request: RequestId, key: &Key, outcome: Outcome, cx: &mut Cx<'_>) {
-    cx.effects.settled.push(Settled { session, request, key: key.clone(), outcome });
 }

@@ -51,6 +51,12 @@
 //! 8. What is idle is not stored.
 //! 9. A request that was answered is not run again while its answer is kept, and a native one not after.
 //!
+//! # What it costs
+//!
+//! A command looks its session's seat and its lock up once each, in O(1), and then goes by their places;
+//! what is ordered (names, deadlines) is a B-tree, touched where a name is new or a lease changes. A seat
+//! takes some 300 bytes, a held lock some 400, indexes and all. `examples/apply.rs` measures it by kind.
+//!
 //! # What is not done here
 //!
 //! Names are not hashed: the leader checks that they are in the range, and `apply` that the range has not
@@ -63,16 +69,21 @@ pub mod command;
 mod deadlines;
 mod effects;
 mod fields;
+mod holders;
 pub mod ids;
 mod ledger;
 pub mod limits;
+mod links;
 mod lock;
+mod locks;
 mod machine;
 pub mod query;
 mod queue;
+mod rare;
 mod seat;
 mod session;
 mod snapshot;
+mod table;
 mod view;
 
 pub use command::*;

@@ -2,36 +2,58 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{command::*, ids::*, limits, queue::Queue};
+use crate::{command::*, holders::Holders, ids::*, limits, queue::Queue, seat::SeatAt};
 
 /// What a request asked for, kept by its waiter and then by its grant.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Ask {
     pub(crate) session: SessionId,
+    /// Where the session's seat is.
+    #[serde(skip)]
+    pub(crate) seat: SeatAt,
     pub(crate) request: RequestId,
     pub(crate) mode: Mode,
-    pub(crate) lease: Option<Millis>,
-    pub(crate) lock_delay: Millis,
+    pub(crate) lease: Option<Short>,
+    pub(crate) lock_delay: Short,
     /// What most requests do not have, out of line.
     pub(crate) extra: Option<Box<Extra>>,
 }
 
+/// A length of at most [`limits::LEASE_MAX`], in half the bytes.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Short(u32);
+
+const _: () = assert!(limits::LEASE_MAX.0 <= u32::MAX as u64);
+
+impl Short {
+    /// Of a length whose bound was checked.
+    pub(crate) fn new(length: Millis) -> Short {
+        Short(u32::try_from(length.0).expect("a length within its bound is below 2³²"))
+    }
+
+    pub(crate) fn millis(self) -> Millis {
+        Millis(self.0.into())
+    }
+}
+
 /// The rarer parts of an [`Ask`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Extra {
     pub(crate) value: Option<String>,
     pub(crate) metadata: Metadata,
 }
 
 impl Ask {
-    pub(crate) fn new(acquire: Acquire) -> Ask {
+    pub(crate) fn new(acquire: Acquire, seat: SeatAt) -> Ask {
         let plain = acquire.value.is_none() && acquire.metadata.is_empty();
         Ask {
             session: acquire.session,
+            seat,
             request: acquire.request,
             mode: acquire.mode,
-            lease: acquire.lease,
-            lock_delay: acquire.lock_delay,
+            lease: acquire.lease.map(Short::new),
+            lock_delay: Short::new(acquire.lock_delay),
             extra: (!plain).then(|| Box::new(Extra { value: acquire.value, metadata: acquire.metadata })),
         }
     }
@@ -51,7 +73,7 @@ impl Ask {
 }
 
 /// One holding.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Held {
     pub(crate) token: Token,
     pub(crate) tag: KeyTag,
@@ -70,7 +92,7 @@ pub(crate) struct Held {
 impl Held {
     /// When its own lease ends, if it has one.
     pub(crate) fn deadline(&self) -> Option<Stamp> {
-        self.ask.lease.map(|lease| self.from.after(lease))
+        self.ask.lease.map(|lease| self.from.after(lease.millis()))
     }
 
     pub(crate) fn lock_id(&self) -> LockId {
@@ -83,10 +105,10 @@ impl Held {
             lock_id: self.lock_id(),
             holder: holder.client_id.clone(),
             mode: self.ask.mode,
-            lease: self.ask.lease,
+            lease: self.ask.lease.map(Short::millis),
             session_ttl: holder.ttl,
             acquired: self.acquired,
-            expires: self.ask.lease.map(|lease| self.from_wall.after(lease)),
+            expires: self.ask.lease.map(|lease| self.from_wall.after(lease.millis())),
             waited: self.waited,
             value: self.ask.value().cloned(),
             metadata: self.ask.metadata(holder),
@@ -104,15 +126,16 @@ pub(crate) struct Closed {
 }
 
 /// The state of one key. What is idle is not stored (invariant 8).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Lock {
-    /// In the order of their tokens, which is the order of their grants.
-    #[expect(clippy::vec_box, reason = "a holder leaves from amid ten thousand by moving pointers, not grants")]
-    holders: Vec<Box<Held>>,
+    pub(crate) holders: Holders,
     pub(crate) queue: Queue,
-    pub(crate) closed: Option<Closed>,
+    pub(crate) closed: Option<Box<Closed>>,
     /// The shard's revision when the holders last changed.
     pub(crate) revision: Revision,
+    /// Its place is in line among those that rest; see `locks`.
+    #[serde(skip)]
+    pub(crate) queued: bool,
 }
 
 impl Lock {
@@ -121,7 +144,7 @@ impl Lock {
     }
 
     pub(crate) fn holders(&self) -> impl Iterator<Item = &Held> {
-        self.holders.iter().map(Box::as_ref)
+        self.holders.iter()
     }
 
     pub(crate) fn holder_count(&self) -> usize {
@@ -163,16 +186,8 @@ impl Lock {
             && self.queue.front().is_none_or(|first| first.place.priority < priority)
     }
 
-    fn index(&self, token: Token) -> Option<usize> {
-        self.holders.binary_search_by_key(&token, |held| held.token).ok()
-    }
-
     pub(crate) fn holder(&self, token: Token) -> Option<&Held> {
-        self.index(token).map(|index| self.holders[index].as_ref())
-    }
-
-    pub(crate) fn holder_mut(&mut self, token: Token) -> Option<&mut Held> {
-        self.index(token).map(|index| self.holders[index].as_mut())
+        self.holders.find(token)
     }
 
     /// The last holder's token.
@@ -184,20 +199,12 @@ impl Lock {
         let last = self.last_token().unwrap_or_default();
         assert!(held.token > last, "invariant 2: token {} does not exceed {last}", held.token);
         assert!(self.fits(held.ask.mode), "invariant 1: a grant that does not fit beside the holders");
-        if self.holders.is_empty() {
-            // Most locks have one holder: the usual first capacity of four would be mostly air.
-            self.holders.reserve_exact(1);
-        }
-        self.holders.push(Box::new(held));
-    }
-
-    pub(crate) fn remove(&mut self, token: Token) -> Option<Box<Held>> {
-        self.index(token).map(|index| self.holders.remove(index))
+        self.holders.push(held);
     }
 
     /// Whether the holders could have come about; asked of bytes from outside.
     pub(crate) fn is_sound(&self) -> bool {
-        let rising = self.holders.windows(2).all(|pair| pair[0].token < pair[1].token);
+        let rising = self.holders.iter().zip(self.holders.iter().skip(1)).all(|(a, b)| a.token < b.token);
         let modes = self.holders.iter().map(|held| held.ask.mode).chain(self.queue.iter().map(|w| w.ask.mode));
         let agree = modes.into_iter().all(|mode| self.mismatch(mode).is_none());
         let together = match self.holders.first().map(|held| held.ask.mode) {

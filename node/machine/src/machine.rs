@@ -1,17 +1,29 @@
 //! The machine itself: its clock, its range, and which room each command goes to.
 
-use crate::{command::*, effects::Cx, ids::*, ledger::Ledger, limits, lock::Lock, query::*, session::Home};
-use std::collections::BTreeMap;
+use crate::{
+    command::*,
+    effects::Cx,
+    ids::*,
+    ledger::{Ledger, Spot},
+    limits,
+    locks::{LockAt, Locks},
+    query::*,
+    session::Home,
+};
 
 mod acquire;
 mod attach;
 mod hold;
+mod said;
+mod same;
 mod tick;
 
+pub(crate) use said::Said;
+
 /// The replicated state of one shard. See the crate's documentation.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Machine {
-    pub(crate) locks: BTreeMap<Key, Lock>,
+    pub(crate) locks: Locks,
     pub(crate) ledger: Ledger,
     pub(crate) home: Home,
 }
@@ -38,16 +50,29 @@ impl Machine {
     /// `term` is the entry's own log term. The result depends on nothing but the state, the term and the
     /// batch.
     pub fn apply(&mut self, term: Term, batch: Batch, outcomes: &mut Vec<Outcome>, effects: &mut Effects) {
+        outcomes.reserve(batch.commands.len());
+        self.run(term, batch, Some((outcomes, effects)));
+    }
+
+    /// Applies one log entry that nobody here asks about: the state becomes the same as by
+    /// [`Machine::apply`], and what would be answered is not even built.
+    pub fn follow(&mut self, term: Term, batch: Batch) {
+        self.run(term, batch, None);
+    }
+
+    fn run(&mut self, term: Term, batch: Batch, asked: Option<(&mut Vec<Outcome>, &mut Effects)>) {
         let counters = &mut self.ledger.counters;
         counters.now = counters.now.max(batch.at);
+        let (mut outcomes, effects) = asked.unzip();
         let mut cx = Cx { term, wall: batch.wall, effects };
-        outcomes.reserve(batch.commands.len());
         for command in batch.commands {
-            let outcome = match self.stale(batch.epoch, &command) {
-                Some(current) => Outcome::StaleEpoch { current },
+            let said = match self.stale(batch.epoch, &command) {
+                Some(current) => Outcome::StaleEpoch { current }.into(),
                 None => self.execute(command, &mut cx),
             };
-            outcomes.push(outcome);
+            if let Some(outcomes) = &mut outcomes {
+                outcomes.push(self.outcome(said));
+            }
         }
     }
 
@@ -59,9 +84,9 @@ impl Machine {
         (placed && counters.range.is_some() && epoch != counters.epoch).then_some(counters.epoch)
     }
 
-    fn execute(&mut self, command: Command, cx: &mut Cx<'_>) -> Outcome {
+    fn execute(&mut self, command: Command, cx: &mut Cx<'_>) -> Said {
         let incarnation = self.incarnation();
-        match command {
+        let outcome = match command {
             Command::SetRange { first, last, epoch, incarnation } => {
                 self.set_range((first, last), epoch, incarnation, cx)
             }
@@ -74,7 +99,7 @@ impl Machine {
                 .unwrap_or_else(|| self.home.gone(session, incarnation)),
             Command::ExpireSessions { sessions, term } => {
                 if term != cx.term {
-                    return Outcome::StaleTerm;
+                    return Outcome::StaleTerm.into();
                 }
                 for session in sessions {
                     self.home.close(session, EndReason::SessionExpired, cx);
@@ -98,12 +123,15 @@ impl Machine {
             Command::Unpend { session, nonce } => self.unpend(session, nonce),
             Command::Drop { session, reason } => self.drop_session(session, reason, cx),
 
-            Command::Acquire(acquire) => self.acquire(acquire, cx),
-            Command::Release { request, key, lock_id } => self.release(request, key, lock_id, cx),
-            Command::Renew { request, key, lock_id, lease } => self.renew(request, key, lock_id, lease, cx),
+            Command::Acquire(acquire) => return self.acquire(acquire, cx),
+            Command::Release { request, key, lock_id } => return self.release(request, key, lock_id, cx),
+            Command::Renew { request, key, lock_id, lease } => {
+                return self.renew(request, key, lock_id, lease, cx);
+            }
             Command::Break { key, reason } => self.break_open(key, reason, cx),
             Command::Cancel { session, request, key } => self.cancel(session, request, key, cx),
-        }
+        };
+        outcome.into()
     }
 
     /// Only a larger epoch takes effect; a repeat of the present range is as good as done.
@@ -137,15 +165,16 @@ impl Machine {
         Outcome::Done
     }
 
-    /// Works on one lock with the ledger, then removes it if nothing is left of it.
-    fn with_lock<T>(&mut self, key: &Key, work: impl FnOnce(&mut Ledger, &mut Lock) -> T) -> Option<T> {
-        let lock = self.locks.get_mut(key)?;
-        let result = work(&mut self.ledger, lock);
-        if lock.is_idle() {
-            self.ledger.vanish(lock);
-            self.locks.remove(key);
+    /// Works on one lock with the ledger, then lets its place rest if nothing is left of it.
+    fn with_lock<T>(&mut self, at: LockAt, work: impl FnOnce(&mut Ledger, &mut Spot<'_>) -> T) -> T {
+        let (key, lock) = self.locks.entry_mut(at);
+        let mut spot = Spot { at, key, lock };
+        let result = work(&mut self.ledger, &mut spot);
+        if spot.lock.is_idle() {
+            self.ledger.vanish(spot.lock);
+            self.locks.rest(at);
         }
-        Some(result)
+        result
     }
 
     /// The shard's clock.
@@ -228,15 +257,19 @@ impl Machine {
 
     /// Every queued request, by session.
     pub fn waiting(&self) -> impl Iterator<Item = (SessionId, RequestId, Key)> {
-        let waits = self
-            .ledger
-            .seats
-            .iter()
-            .flat_map(|(session, seat)| seat.waits.iter().map(move |(key, place)| (*session, key, *place)));
-        waits.map(|(session, key, place)| {
-            let waiter = self.locks.get(key).and_then(|lock| lock.queue.find(place));
-            let (_, waiter) = waiter.expect("invariant 6: an indexed waiter waits");
-            (session, waiter.ask.request, key.clone())
+        let seats = self.ledger.seats.sorted();
+        seats.into_iter().flat_map(|(session, seat)| {
+            let mut waits: Vec<(SessionId, RequestId, Key)> = seat
+                .waits
+                .iter()
+                .map(|(at, place)| {
+                    let (key, lock) = self.locks.entry(at);
+                    let (_, waiter) = lock.queue.find(place).expect("invariant 6: an indexed waiter waits");
+                    (*session, waiter.ask.request, key.clone())
+                })
+                .collect();
+            waits.sort_unstable_by(|a, b| a.2.cmp(&b.2));
+            waits
         })
     }
 

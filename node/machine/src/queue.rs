@@ -4,11 +4,9 @@
 //! in line and the last to come cost O(1), a place is found by bisection, and its position in line *is*
 //! its index. Leaving from the middle moves at most half of the pointers.
 
-use std::collections::VecDeque;
-
 use serde::{Deserialize, Serialize};
 
-use crate::{ids::*, lock::Ask};
+use crate::{ids::*, lock::Ask, rare::Rare};
 
 /// Where a waiter stands: higher priorities first, then first come, first served (invariant 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +29,7 @@ impl PartialOrd for Place {
 }
 
 /// A queued request.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Waiter {
     pub(crate) place: Place,
     pub(crate) ask: Ask,
@@ -44,9 +42,9 @@ pub(crate) struct Waiter {
 }
 
 /// The waiters of one lock.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Queue(VecDeque<Box<Waiter>>);
+pub(crate) struct Queue(Rare<Box<Waiter>>);
 
 impl Queue {
     pub(crate) fn len(&self) -> usize {
@@ -62,42 +60,48 @@ impl Queue {
         self.0.iter().map(Box::as_ref)
     }
 
+    /// To place what was decoded.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Waiter> {
+        self.0.row_mut().into_iter().flatten().map(Box::as_mut)
+    }
+
     /// The next in line.
     pub(crate) fn front(&self) -> Option<&Waiter> {
-        self.0.front().map(Box::as_ref)
+        self.0.row().and_then(|row| row.front()).map(Box::as_ref)
     }
 
     /// The index at which `place` stands, or would.
     fn index(&self, place: Place) -> Result<usize, usize> {
         // Mostly the last to come stands last.
-        if self.0.back().is_none_or(|last| last.place < place) {
-            return Err(self.0.len());
+        let Some(row) = self.0.row() else { return Err(0) };
+        if row.back().is_none_or(|last| last.place < place) {
+            return Err(row.len());
         }
-        self.0.binary_search_by(|waiter| waiter.place.cmp(&place))
+        row.binary_search_by(|waiter| waiter.place.cmp(&place))
     }
 
     /// Lines up and answers the position, from 1.
     pub(crate) fn push(&mut self, waiter: Waiter) -> u32 {
         let index = self.index(waiter.place).expect_err("invariant 4: no two waiters share a place");
-        self.0.insert(index, Box::new(waiter));
+        self.0.make().insert(index, Box::new(waiter));
         index as u32 + 1
     }
 
     /// The waiter at `place` with its position, from 1.
     pub(crate) fn find(&self, place: Place) -> Option<(u32, &Waiter)> {
         let index = self.index(place).ok()?;
-        Some((index as u32 + 1, &self.0[index]))
+        Some((index as u32 + 1, &self.0.row()?[index]))
     }
 
     /// The waiter at `place`, to change all but its place.
     pub(crate) fn find_mut(&mut self, place: Place) -> Option<(u32, &mut Waiter)> {
         let index = self.index(place).ok()?;
-        Some((index as u32 + 1, &mut self.0[index]))
+        Some((index as u32 + 1, &mut self.0.row_mut()?[index]))
     }
 
     pub(crate) fn remove(&mut self, place: Place) -> Option<Box<Waiter>> {
         let index = self.index(place).ok()?;
-        self.0.remove(index)
+        self.0.row_mut()?.remove(index)
     }
 
     /// Whether the order is what it must be; asked of bytes from outside.
@@ -116,10 +120,11 @@ mod tests {
             place: Place { priority, arrival },
             ask: Ask {
                 session: SessionId(1),
+                seat: crate::seat::SeatAt::default(),
                 request: RequestId::Keyed { key: 1 },
                 mode: Mode::Exclusive,
                 lease: None,
-                lock_delay: Millis(0),
+                lock_delay: crate::lock::Short::new(Millis(0)),
                 extra: None,
             },
             since: Stamp(0),

@@ -5,7 +5,7 @@
 //! grant as it is *now*, and [`Outcome::Expired`](crate::Outcome::Expired) where it is gone: a client
 //! is never told that it holds what it has lost.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +14,14 @@ use crate::{
     fields,
     ids::*,
     limits,
+    links::Links,
     queue::Place,
+    rare::Rare,
+    table::At,
 };
+
+/// Where a seat lies.
+pub(crate) type SeatAt = At<SessionId>;
 
 /// A final answer as it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,9 +69,10 @@ pub(crate) struct Keyed {
 pub(crate) struct Answers {
     /// Native request ids below are never run again.
     floor: u64,
-    native: BTreeMap<u64, Stored>,
+    /// By rising number. They mostly come so: each is added at the end and leaves from the front.
+    native: VecDeque<(u64, Stored)>,
     /// Oldest first. A few hundred at the most: a walk along them is cheaper than a second index.
-    keyed: VecDeque<Keyed>,
+    keyed: Rare<Keyed>,
 }
 
 impl Answers {
@@ -74,10 +81,10 @@ impl Answers {
         match request {
             RequestId::Native { seq, low } => {
                 self.forget_below(low.min(seq));
-                match self.native.get(&seq) {
-                    Some(stored) => Recall::Answered(*stored),
-                    None if seq < self.floor => Recall::TooOld,
-                    None => Recall::New,
+                match self.index(seq) {
+                    Ok(index) => Recall::Answered(self.native[index].1),
+                    Err(_) if seq < self.floor => Recall::TooOld,
+                    Err(_) => Recall::New,
                 }
             }
             RequestId::Keyed { key } => match self.keyed.iter().find(|answer| answer.key == key) {
@@ -87,13 +94,21 @@ impl Answers {
         }
     }
 
+    /// Where the native answer `seq` is, or would be.
+    fn index(&self, seq: u64) -> Result<usize, usize> {
+        if self.native.back().is_none_or(|last| last.0 < seq) {
+            return Err(self.native.len());
+        }
+        self.native.binary_search_by_key(&seq, |answer| answer.0)
+    }
+
     fn forget_below(&mut self, low: u64) {
         if low <= self.floor {
             return;
         }
         self.floor = low;
-        while self.native.first_key_value().is_some_and(|(seq, _)| *seq < low) {
-            self.native.pop_first();
+        while self.native.front().is_some_and(|first| first.0 < low) {
+            self.native.pop_front();
         }
     }
 
@@ -102,9 +117,18 @@ impl Answers {
         if seq < self.floor {
             return;
         }
-        self.native.insert(seq, stored);
+        match self.index(seq) {
+            Ok(index) => self.native[index].1 = stored,
+            Err(index) => {
+                if self.native.capacity() == 0 {
+                    // Mostly a session waits for one answer at a time.
+                    self.native.reserve_exact(1);
+                }
+                self.native.insert(index, (seq, stored));
+            }
+        }
         if self.native.len() > limits::ANSWERS_PER_SESSION
-            && let Some((lowest, _)) = self.native.pop_first()
+            && let Some((lowest, _)) = self.native.pop_front()
         {
             self.floor = lowest + 1;
         }
@@ -112,7 +136,7 @@ impl Answers {
 
     /// Changes a keyed answer in place, if it is kept.
     pub(crate) fn change_keyed(&mut self, key: u128, stored: Stored) -> bool {
-        match self.keyed.iter_mut().find(|answer| answer.key == key) {
+        match self.keyed.row_mut().into_iter().flatten().find(|answer| answer.key == key) {
             Some(answer) => {
                 answer.stored = stored;
                 true
@@ -123,13 +147,14 @@ impl Answers {
 
     /// Keeps a new keyed answer, and gives back the oldest where that makes too many.
     pub(crate) fn keep_keyed(&mut self, answer: Keyed) -> Option<Keyed> {
-        self.keyed.push_back(answer);
-        if self.keyed.len() > limits::KEYS_PER_SESSION { self.keyed.pop_front() } else { None }
+        let row = self.keyed.make();
+        row.push_back(answer);
+        if row.len() > limits::KEYS_PER_SESSION { row.pop_front() } else { None }
     }
 
     pub(crate) fn forget_keyed(&mut self, key: u128) -> Option<Keyed> {
         let index = self.keyed.iter().position(|answer| answer.key == key)?;
-        self.keyed.remove(index)
+        self.keyed.row_mut()?.remove(index)
     }
 
     pub(crate) fn keyed(&self) -> impl Iterator<Item = &Keyed> {
@@ -138,7 +163,8 @@ impl Answers {
 
     /// Whether the answers could have come about; asked of bytes from outside.
     fn is_sound(&self) -> bool {
-        self.native.first_key_value().is_none_or(|(seq, _)| *seq >= self.floor)
+        self.native.front().is_none_or(|first| first.0 >= self.floor)
+            && self.native.iter().zip(self.native.iter().skip(1)).all(|(a, b)| a.0 < b.0)
             && self.native.len() <= limits::ANSWERS_PER_SESSION
             && self.keyed.len() <= limits::KEYS_PER_SESSION
             && self.keyed.iter().zip(self.keyed.iter().skip(1)).all(|(a, b)| a.until <= b.until)
@@ -146,12 +172,12 @@ impl Answers {
 
     fn tokens(&self) -> impl Iterator<Item = Token> {
         let keyed = self.keyed.iter().map(|answer| &answer.stored);
-        self.native.values().chain(keyed).filter_map(Stored::token)
+        self.native.iter().map(|(_, stored)| stored).chain(keyed).filter_map(Stored::token)
     }
 }
 
 /// A session's presence in this shard.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Seat {
     /// The attempt by which it came in.
     pub(crate) nonce: Nonce,
@@ -163,10 +189,10 @@ pub(crate) struct Seat {
     released: VecDeque<Token>,
     /// Index: what it holds.
     #[serde(skip)]
-    pub(crate) held: BTreeMap<Key, Token>,
+    pub(crate) held: Links<Token>,
     /// Index: what it waits for.
     #[serde(skip)]
-    pub(crate) waits: BTreeMap<Key, Place>,
+    pub(crate) waits: Links<Place>,
 }
 
 impl Seat {
@@ -177,13 +203,17 @@ impl Seat {
             dropping: false,
             answers: Answers::default(),
             released: VecDeque::new(),
-            held: BTreeMap::new(),
-            waits: BTreeMap::new(),
+            held: Links::default(),
+            waits: Links::default(),
         }
     }
 
     pub(crate) fn is_at_limit(&self) -> bool {
         self.held.len() + self.waits.len() >= limits::GRANTS_PER_SESSION
+    }
+
+    pub(crate) fn is_over_limit(&self) -> bool {
+        self.held.len() + self.waits.len() > limits::GRANTS_PER_SESSION
     }
 
     pub(crate) fn remember_release(&mut self, token: Token) {

@@ -108,7 +108,7 @@ impl Home {
         let created = cx.wall;
         let new = Session { holder, created, remaining: None, shards: BTreeSet::new(), closing: None };
         self.sessions.insert(session, new);
-        cx.effects.opened.push(session);
+        cx.note(|effects| effects.opened.push(session));
         Outcome::Opened { created }
     }
 
@@ -131,7 +131,7 @@ impl Home {
         known.remaining = None;
         let over = known.shards.is_empty();
         self.closing.insert(session);
-        cx.effects.closing.push((session, reason));
+        cx.note(|effects| effects.closing.push((session, reason)));
         if over {
             self.end(session, cx);
             return Some(Outcome::Ended);
@@ -191,7 +191,7 @@ impl Home {
         {
             self.ended_set.remove(&oldest);
         }
-        cx.effects.ended.push(session);
+        cx.note(|effects| effects.ended.push(session));
     }
 
     /// Builds the indexes of a decoded home; false where it could not have come about.

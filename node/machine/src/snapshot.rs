@@ -14,7 +14,8 @@ use crate::{
     ids::*,
     ledger::{Counters, Ledger},
     limits,
-    lock::{Ask, Lock},
+    lock::{Ask, Lock, Short},
+    locks::{LockAt, Locks},
     machine::Machine,
     seat::Seat,
     session::Home,
@@ -40,12 +41,13 @@ pub enum RestoreError {
     Broken(&'static str),
 }
 
+/// Locks and seats are written in the order of their keys: that of their tables differs between replicas.
 #[derive(Serialize)]
 struct Image<'a> {
     counters: &'a Counters,
-    locks: &'a BTreeMap<Key, Lock>,
+    locks: Vec<(&'a Key, &'a Lock)>,
     pending: &'a BTreeMap<SessionId, Nonce>,
-    seats: &'a BTreeMap<SessionId, Box<Seat>>,
+    seats: Vec<(&'a SessionId, &'a Seat)>,
     home: &'a Home,
 }
 
@@ -53,9 +55,9 @@ struct Image<'a> {
 #[derive(Deserialize)]
 struct Restored {
     counters: Counters,
-    locks: BTreeMap<Key, Lock>,
+    locks: Vec<(Key, Lock)>,
     pending: BTreeMap<SessionId, Nonce>,
-    seats: BTreeMap<SessionId, Box<Seat>>,
+    seats: Vec<(SessionId, Box<Seat>)>,
     home: Home,
 }
 
@@ -65,9 +67,9 @@ impl Machine {
         let ledger = &self.ledger;
         let image = Image {
             counters: &ledger.counters,
-            locks: &self.locks,
+            locks: self.locks.sorted(),
             pending: &ledger.pending,
-            seats: &ledger.seats,
+            seats: ledger.seats.sorted().into_iter().map(|(id, seat)| (id, &**seat)).collect(),
             home: &self.home,
         };
         postcard::to_stdvec(&(VERSION, image)).expect("plain data in memory always encodes")
@@ -85,10 +87,10 @@ impl Machine {
         }
         let Restored { counters, locks, pending, seats, mut home } = restored;
         let total = counters.grants_total;
-        let mut ledger = Ledger { counters, pending, seats, ..Ledger::default() };
+        let mut ledger = Ledger { counters, pending, ..Ledger::default() };
         check_counters(&ledger.counters)?;
-        check_seats(&mut ledger)?;
-        check_locks(&locks, &mut ledger)?;
+        check_seats(seats, &mut ledger)?;
+        let locks = check_locks(locks, &mut ledger)?;
         ensure(home.restore(), "the sessions at home")?;
         ensure(total >= ledger.grants.len() as u64, "fewer grants were given than are held")?;
         Ok(Machine { locks, ledger, home })
@@ -116,66 +118,78 @@ fn check_counters(counters: &Counters) -> Result<(), RestoreError> {
     ensure(counters.vanished <= counters.revision, "an object vanished at a revision to come")
 }
 
-fn check_seats(ledger: &mut Ledger) -> Result<(), RestoreError> {
+fn rising<K: Ord, V>(pairs: &[(K, V)]) -> bool {
+    pairs.windows(2).all(|pair| pair[0].0 < pair[1].0)
+}
+
+fn check_seats(seats: Vec<(SessionId, Box<Seat>)>, ledger: &mut Ledger) -> Result<(), RestoreError> {
     let Counters { nonce, token, now, .. } = ledger.counters;
-    ensure(ledger.seats.len() + ledger.pending.len() <= limits::ATTACHMENTS, "too many sessions are attached")?;
-    for (session, pending) in &ledger.pending {
-        ensure(*pending <= nonce, "a pending nonce was never drawn")?;
-        ensure(!ledger.seats.contains_key(session), "a session is pending and attached")?;
-    }
-    for (session, seat) in &ledger.seats {
+    ensure(rising(&seats), "the seats are out of order")?;
+    ensure(seats.len() + ledger.pending.len() <= limits::ATTACHMENTS, "too many sessions are attached")?;
+    for (session, seat) in seats {
         ensure(seat.is_sound(nonce, token), "a seat is not as one can be")?;
         let mut keys = BTreeSet::new();
         for answer in seat.answers.keyed() {
             ensure(keys.insert(answer.key), "a keyed answer is kept twice")?;
             ensure(answer.until <= now.after(limits::KEY_LIFE), "a keyed answer lives too long")?;
-            ledger.deadlines.add_answer(answer.until, *session, answer.key);
+            ledger.deadlines.add_answer(answer.until, session, answer.key);
         }
+        ledger.seats.insert(session, seat);
+    }
+    for (session, pending) in &ledger.pending {
+        ensure(*pending <= nonce, "a pending nonce was never drawn")?;
+        ensure(ledger.seats.find(session).is_none(), "a session is pending and attached")?;
     }
     ensure(ledger.deadlines.answer_count() <= limits::KEYS_PER_SHARD, "too many keyed answers are kept")
 }
 
 /// Checks each lock before it enters the indexes, which assert.
-fn check_locks(locks: &BTreeMap<Key, Lock>, ledger: &mut Ledger) -> Result<(), RestoreError> {
+fn check_locks(stored: Vec<(Key, Lock)>, ledger: &mut Ledger) -> Result<Locks, RestoreError> {
     let Counters { token, now, revision, arrival, .. } = ledger.counters;
+    ensure(rising(&stored), "the locks are out of order")?;
     let mut arrivals = BTreeSet::new();
-    for (key, lock) in locks {
+    let mut locks = Locks::default();
+    for (key, lock) in stored {
         ensure(!lock.is_idle(), "invariant 8: an idle lock is stored")?;
         ensure(lock.is_sound(), "invariants 1, 2, 4: holders or waiters that cannot be together")?;
         ensure(lock.revision <= revision, "a lock changed at a revision to come")?;
-        if let Some(closed) = lock.closed {
+        if let Some(closed) = &lock.closed {
             ensure(closed.until <= now.after(limits::LEASE_MAX), "a lock-delay is too long")?;
-            ledger.deadlines.add_delay(closed.until, key);
+            ledger.deadlines.add_delay(closed.until, &key);
         }
-        for held in lock.holders() {
-            check_ask(key, &held.ask, ledger)?;
+        let at = locks.enter(key, lock);
+        let (key, lock) = locks.entry_mut(at);
+        for held in lock.holders.iter_mut() {
+            check_ask(at, key, &mut held.ask, ledger)?;
             ensure(held.token > Token(0) && held.token <= token, "invariant 2: a token was never granted")?;
-            ensure(!ledger.grants.contains_key(&held.token), "invariant 2: a token was granted twice")?;
+            ensure(ledger.grants.find(&held.token).is_none(), "invariant 2: a token was granted twice")?;
             ensure(held.from <= now && held.revision <= revision, "a grant is of the future")?;
-            ledger.index_grant(key, held);
+            ledger.index_grant(at, key, held);
         }
-        for waiter in lock.queue.iter() {
-            check_ask(key, &waiter.ask, ledger)?;
+        for waiter in lock.queue.iter_mut() {
+            check_ask(at, key, &mut waiter.ask, ledger)?;
             let known = waiter.place.arrival <= arrival && arrivals.insert(waiter.place.arrival);
             ensure(known, "invariant 4: a waiter's place is not its own")?;
             ensure(waiter.since <= now && waiter.until <= now.after(limits::LEASE_MAX), "a wait is too long")?;
-            ledger.index_wait(key, waiter);
+            ledger.index_wait(at, key, waiter);
         }
     }
-    for seat in ledger.seats.values() {
-        ensure(seat.held.len() + seat.waits.len() <= limits::GRANTS_PER_SESSION, "a session has too much")?;
+    for (_, seat) in ledger.seats.sorted() {
+        ensure(!seat.is_over_limit(), "a session has too much")?;
     }
-    Ok(())
+    Ok(locks)
 }
 
-fn check_ask(key: &Key, ask: &Ask, ledger: &Ledger) -> Result<(), RestoreError> {
-    let seat = ledger.seats.get(&ask.session);
-    let seat = seat.ok_or(RestoreError::Broken("invariant 5: who holds or waits is not attached"))?;
-    let once = !seat.held.contains_key(key) && !seat.waits.contains_key(key);
+/// Checks a request that holds or waits, and finds its seat.
+fn check_ask(at: LockAt, key: &Key, ask: &mut Ask, ledger: &Ledger) -> Result<(), RestoreError> {
+    let seat = ledger.seats.find(&ask.session);
+    ask.seat = seat.ok_or(RestoreError::Broken("invariant 5: who holds or waits is not attached"))?;
+    let seat = &ledger.seats[ask.seat];
+    let once = seat.held.get(at).is_none() && seat.waits.get(at).is_none();
     ensure(once, "a session holds or waits for one lock twice")?;
     let value = ask.value().map_or(key.kind == Kind::Lock, |value| fields::label(value));
     let metadata = ask.extra.as_ref().is_none_or(|extra| fields::metadata(&extra.metadata));
     let mode: Mode = ask.mode;
-    let lengths = fields::lease(ask.lease) && ask.lock_delay <= limits::LEASE_MAX;
+    let lengths = fields::lease(ask.lease.map(Short::millis)) && ask.lock_delay.millis() <= limits::LEASE_MAX;
     ensure(value && metadata && lengths && fields::mode(key.kind, mode), "a grant's fields are out of bounds")
 }

@@ -46,7 +46,9 @@ impl Machine {
                 Answer::Sessions(views.collect())
             }
             Query::Fence { checks } => {
-                let holds = |(key, token): &(Key, Token)| self.ledger.grants.get(token) == Some(key);
+                let holds = |(key, token): &(Key, Token)| {
+                    self.ledger.grants.get(token).is_some_and(|at| self.locks.entry(*at).0 == key)
+                };
                 Answer::Fence(checks.iter().map(holds).collect())
             }
         }
@@ -59,13 +61,11 @@ impl Machine {
         prefix: &'a str,
         after: Option<&str>,
     ) -> impl Iterator<Item = (&'a Key, &'a Lock)> {
-        let from = from(kind, prefix, after);
-        self.locks
-            .range((from, Bound::Unbounded))
-            .take_while(move |(key, _)| key.kind == kind && key.name.as_str().starts_with(prefix))
+        let ours = move |(key, _): &(&Key, &Lock)| key.kind == kind && key.name.as_str().starts_with(prefix);
+        self.locks.range(from(kind, prefix, after)).take_while(ours)
     }
 
-    /// The same, of those that a session holds or waits for: by its own two indexes, merged.
+    /// The same, of those that a session holds or waits for: all of its links, sorted.
     fn of_session<'a>(
         &'a self,
         session: SessionId,
@@ -74,18 +74,19 @@ impl Machine {
         after: Option<&str>,
     ) -> Vec<(&'a Key, &'a Lock)> {
         let Some(seat) = self.ledger.seats.get(&session) else { return Vec::new() };
-        let from = from(kind, prefix, after);
-        let ours = |key: &&Key| key.kind == kind && key.name.as_str().starts_with(prefix);
-        let held = seat.held.range((from.clone(), Bound::Unbounded)).map(|(key, _)| key).take_while(ours);
-        let waits = seat.waits.range((from, Bound::Unbounded)).map(|(key, _)| key).take_while(ours);
-        let mut keys: Vec<&Key> = held.chain(waits).collect();
-        keys.sort_unstable();
-        keys.into_iter().filter_map(|key| self.locks.get_key_value(key)).collect()
+        let ours = |(key, _): &(&Key, &Lock)| {
+            let name = key.name.as_str();
+            key.kind == kind && name.starts_with(prefix) && after.is_none_or(|after| name > after)
+        };
+        let places = seat.held.iter().map(|(at, _)| at).chain(seat.waits.iter().map(|(at, _)| at));
+        let mut all: Vec<(&Key, &Lock)> = places.map(|at| self.locks.entry(at)).filter(ours).collect();
+        all.sort_unstable_by_key(|(key, _)| *key);
+        all
     }
 
     fn object(&self, key: &Key, lock: &Lock, shown: usize) -> Object {
         let queue = lock.queue.iter().take(shown).map(|waiter| {
-            let holder = self.ledger.holder(waiter.ask.session);
+            let holder = self.ledger.holder(&waiter.ask);
             Waiting {
                 session: waiter.ask.session,
                 holder: holder.client_id.clone(),
@@ -102,7 +103,7 @@ impl Machine {
             holder_count: lock.holder_count() as u32,
             queue: queue.collect(),
             queue_count: lock.queue.len() as u32,
-            lock_delay_until: lock.closed.map(|closed| closed.until_wall),
+            lock_delay_until: lock.closed.as_ref().map(|closed| closed.until_wall),
             revision: lock.revision,
         }
     }

@@ -218,11 +218,17 @@ impl Store {
         }
     }
 
-    fn apply_one(&mut self, log_id: LogId, proposal: &Proposal) -> io::Result<Applied> {
+    /// `asked` says whether somebody waits for the outcomes.
+    fn apply_one(&mut self, log_id: LogId, proposal: &Proposal, asked: bool) -> io::Result<Applied> {
         let mut core = exclusive(&self.replica.core);
         match &mut *core {
             Core::Shard(machine) => {
                 let batch: Batch = decode(&proposal.0, "a batch", log_id)?;
+                // Read under the core's lock: a new leader says that it leads before it reads the state.
+                if !asked && !self.replica.leading.load(Ordering::SeqCst) {
+                    machine.follow(Term(*log_id.leader_id), batch);
+                    return Ok(Applied::Nothing);
+                }
                 let mut outcomes = Vec::with_capacity(batch.commands.len());
                 let mut effects = Effects::default();
                 machine.apply(Term(*log_id.leader_id), batch, &mut outcomes, &mut effects);
@@ -279,7 +285,7 @@ impl RaftStateMachine<Types> for Store {
             let (entry, responder) = next?;
             let answer = match &entry.payload {
                 EntryPayload::Blank => Applied::Nothing,
-                EntryPayload::Normal(proposal) => self.apply_one(entry.log_id, proposal)?,
+                EntryPayload::Normal(proposal) => self.apply_one(entry.log_id, proposal, responder.is_some())?,
                 EntryPayload::Membership(members) => {
                     self.members = StoredMembership::new(Some(entry.log_id), members.clone());
                     Applied::Nothing

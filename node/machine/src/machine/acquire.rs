@@ -5,12 +5,12 @@ use crate::{
     effects::Cx,
     fields,
     ids::*,
-    ledger::settle,
     limits,
-    lock::Ask,
-    machine::Machine,
+    lock::{Ask, Lock},
+    locks::LockAt,
+    machine::{Machine, Said},
     queue::Place,
-    seat::{Recall, Stored},
+    seat::{Recall, SeatAt, Stored},
 };
 
 impl Machine {
@@ -18,66 +18,67 @@ impl Machine {
     /// told the same again; what the session holds by another request is told as that.
     ///
     /// Refusals that changed nothing (a bound, no attachment, too old) are not kept: a retry tries anew.
-    pub(crate) fn acquire(&mut self, acquire: Acquire, cx: &mut Cx<'_>) -> Outcome {
+    pub(crate) fn acquire(&mut self, acquire: Acquire, cx: &mut Cx<'_>) -> Said {
         if !fields::acquire(&acquire) {
-            return Outcome::Limit(Limit::Field);
+            return Outcome::Limit(Limit::Field).into();
         }
         let (session, request) = (acquire.session, acquire.request);
-        let Some(seat) = self.ledger.guest(session) else { return Outcome::NotAttached };
+        let Some(seat_at) = self.ledger.guest(session) else { return Outcome::NotAttached.into() };
+        let seat = &mut self.ledger.seats[seat_at];
         let recall = seat.answers.recall(request);
-        let held = seat.held.get(&acquire.key).copied();
-        let waits = seat.waits.get(&acquire.key).copied();
-
         if let Recall::Answered(stored) = recall {
             return self.retell(stored, &acquire.key);
         }
+        let at = self.locks.find(&acquire.key);
+        let held = at.and_then(|at| Some((at, seat.held.get(at)?)));
+        let waits = at.and_then(|at| Some((at, seat.waits.get(at)?)));
+
         // Before its age: many later answers can raise the floor above a request that still waits.
-        if let Some(position) = waits.and_then(|place| self.position(&acquire.key, place, request)) {
-            return Outcome::Queued { position };
+        if let Some(position) = waits.and_then(|(at, place)| self.position(at, place, request)) {
+            return Outcome::Queued { position }.into();
         }
-        if let Some(token) = held {
-            return self.already_held(token, recall, &acquire);
+        if let Some((at, token)) = held {
+            return self.already_held(at, token, seat_at, recall, &acquire);
         }
         if recall == Recall::TooOld {
-            return Outcome::TooOld;
+            return Outcome::TooOld.into();
         }
         match waits {
-            Some(place) => self.replace_waiter(place, acquire, cx),
-            None => self.acquire_new(acquire, cx),
+            Some((at, place)) => self.replace_waiter(at, place, acquire, seat_at, cx),
+            None => self.acquire_new(at, acquire, seat_at, cx),
         }
     }
 
     /// Where a request waits, if this is the request that waits there.
-    fn position(&self, key: &Key, place: Place, request: RequestId) -> Option<u32> {
-        let lock = self.locks.get(key).expect("invariant 6: an indexed waiter's lock is stored");
-        let (position, waiter) = lock.queue.find(place).expect("invariant 6: an indexed waiter waits");
+    fn position(&self, at: LockAt, place: Place, request: RequestId) -> Option<u32> {
+        let (position, waiter) =
+            self.locks.entry(at).1.queue.find(place).expect("invariant 6: an indexed waiter waits");
         waiter.ask.request.is_same(&request).then_some(position)
     }
 
     /// There is no re-entrance: the session is told which grant it has.
-    fn already_held(&mut self, token: Token, recall: Recall, acquire: &Acquire) -> Outcome {
-        let held = self.locks.get(&acquire.key).and_then(|lock| lock.holder(token));
-        let held = held.expect("invariant 6: an indexed grant is held");
-        let grant = self.ledger.show(held);
+    fn already_held(&mut self, at: LockAt, token: Token, seat: SeatAt, recall: Recall, acquire: &Acquire) -> Said {
+        let held = self.locks.entry(at).1.holder(token).expect("invariant 6: an indexed grant is held");
         // Its own answer was forgotten, however many came since; the grant was not.
         if held.ask.request.is_same(&acquire.request) {
-            return Outcome::Granted(grant);
+            return Said::Grant(Stored::Granted(token), at, token);
         }
         if recall == Recall::TooOld {
-            return Outcome::TooOld;
+            return Outcome::TooOld.into();
         }
-        self.ledger.record(acquire.session, acquire.request, Stored::AlreadyHeld(token));
-        Outcome::AlreadyHeld(grant)
+        let stored = Stored::AlreadyHeld(token);
+        self.ledger.record(seat, acquire.request, stored);
+        Said::Grant(stored, at, token)
     }
 
     /// The session waits for the key by another request: a client that has lost track of its first. The
     /// first is settled as cancelled. The new one takes over its place where it asks for the same mode at
     /// the same priority and wants to wait; otherwise it comes anew.
-    fn replace_waiter(&mut self, place: Place, acquire: Acquire, cx: &mut Cx<'_>) -> Outcome {
+    fn replace_waiter(&mut self, at: LockAt, place: Place, acquire: Acquire, seat: SeatAt, cx: &mut Cx<'_>) -> Said {
         let key = acquire.key.clone();
         let session = acquire.session;
         let now = self.now();
-        let lock = self.locks.get_mut(&key).expect("invariant 6: an indexed waiter's lock is stored");
+        let lock = self.locks.entry_mut(at).1;
         let (position, waiter) = lock.queue.find_mut(place).expect("invariant 6: an indexed waiter waits");
         let old = waiter.ask.request;
         let takes_over =
@@ -87,85 +88,61 @@ impl Machine {
             self.ledger.deadlines.remove_wait(waiter.until, place, &key);
             self.ledger.deadlines.add_wait(until, place, &key);
             waiter.until = until;
-            waiter.ask = Ask::new(acquire);
-            self.cancelled(session, old, &key, cx);
-            return Outcome::Queued { position };
+            waiter.ask = Ask::new(acquire, seat);
+            self.cancelled(seat, session, old, &key, cx);
+            return Outcome::Queued { position }.into();
         }
-        self.with_lock(&key, |ledger, lock| {
-            ledger.leave(&key, lock, place);
-            ledger.advance(&key, lock, cx);
+        self.with_lock(at, |ledger, spot| {
+            ledger.leave(spot, place);
+            ledger.advance(spot, cx);
         });
-        self.cancelled(session, old, &key, cx);
-        self.acquire_new(acquire, cx)
+        self.cancelled(seat, session, old, &key, cx);
+        // The lock may have gone with its last waiter, and its place too.
+        let at = self.locks.find(&key);
+        self.acquire_new(at, acquire, seat, cx)
     }
 
-    fn cancelled(&mut self, session: SessionId, request: RequestId, key: &Key, cx: &mut Cx<'_>) {
-        self.ledger.record(session, request, Stored::Cancelled);
-        settle(session, request, key, Outcome::Cancelled, cx);
+    fn cancelled(&mut self, seat: SeatAt, session: SessionId, request: RequestId, key: &Key, cx: &mut Cx<'_>) {
+        self.ledger.record(seat, request, Stored::Cancelled);
+        cx.settle(session, request, key, || Outcome::Cancelled);
     }
 
     /// A request that neither holds nor waits.
-    fn acquire_new(&mut self, acquire: Acquire, cx: &mut Cx<'_>) -> Outcome {
-        let key = acquire.key.clone();
-        self.locks.entry(key.clone()).or_default();
-        let outcome = self.with_lock(&key, |ledger, lock| {
+    fn acquire_new(&mut self, at: Option<LockAt>, acquire: Acquire, seat: SeatAt, cx: &mut Cx<'_>) -> Said {
+        let at = at.unwrap_or_else(|| self.locks.enter(acquire.key.clone(), Lock::default()));
+        self.with_lock(at, |ledger, spot| {
             // A lock-delay that has run out ends here too; those who waited for it come first.
-            ledger.advance(&key, lock, cx);
-            let (session, request) = (acquire.session, acquire.request);
-            if let Some(mode) = lock.mismatch(acquire.mode) {
-                ledger.record(session, request, Stored::Mismatch(mode));
-                return Outcome::Mismatch { mode };
+            ledger.advance(spot, cx);
+            let request = acquire.request;
+            if let Some(mode) = spot.lock.mismatch(acquire.mode) {
+                ledger.record(seat, request, Stored::Mismatch(mode));
+                return Outcome::Mismatch { mode }.into();
             }
-            let admitted = lock.admits(acquire.mode, acquire.priority);
+            let admitted = spot.lock.admits(acquire.mode, acquire.priority);
             let wants_room = admitted || acquire.wait > Millis(0);
-            if wants_room && ledger.guest(session).is_some_and(|seat| seat.is_at_limit()) {
-                return Outcome::Limit(Limit::GrantsPerSession);
+            if wants_room && ledger.seats[seat].is_at_limit() {
+                return Outcome::Limit(Limit::GrantsPerSession).into();
             }
             if admitted && ledger.can_grant() {
-                return Outcome::Granted(ledger.grant(&key, lock, Ask::new(acquire), None, cx));
+                let token = ledger.grant(spot, Ask::new(acquire, seat), None, cx);
+                return Said::Grant(Stored::Granted(token), at, token);
             }
             if admitted {
-                return Outcome::Limit(Limit::Tokens);
+                return Outcome::Limit(Limit::Tokens).into();
             }
             if acquire.wait > Millis(0) {
-                if lock.queue.len() >= limits::WAITERS {
-                    return Outcome::Limit(Limit::Waiters);
+                if spot.lock.queue.len() >= limits::WAITERS {
+                    return Outcome::Limit(Limit::Waiters).into();
                 }
                 let (priority, wait) = (acquire.priority, acquire.wait);
-                return Outcome::Queued { position: ledger.enqueue(&key, lock, Ask::new(acquire), priority, wait, cx) };
+                let position = ledger.enqueue(spot, Ask::new(acquire, seat), priority, wait, cx);
+                return Outcome::Queued { position }.into();
             }
-            if acquire.mode == Mode::Shared && lock.is_full() && lock.queue.is_empty() {
-                return Outcome::Limit(Limit::Holders);
+            if acquire.mode == Mode::Shared && spot.lock.is_full() && spot.lock.queue.is_empty() {
+                return Outcome::Limit(Limit::Holders).into();
             }
-            ledger.record(session, request, Stored::Held);
-            Outcome::Held(ledger.blocked(lock))
-        });
-        outcome.expect("the lock was just stored")
-    }
-
-    /// A kept answer, told again with things as they are now. A grant that is gone is not told as held.
-    pub(crate) fn retell(&self, stored: Stored, key: &Key) -> Outcome {
-        let grant = stored.token().map(|token| {
-            let key = self.ledger.grants.get(&token)?;
-            let held = self.locks.get(key)?.holder(token)?;
-            Some(self.ledger.show(held))
-        });
-        let blocked = || match self.locks.get(key) {
-            Some(lock) => self.ledger.blocked(lock),
-            None => Blocked { holders: Vec::new(), holder_count: 0, waiters: 0, lock_delay_until: None },
-        };
-        match (stored, grant) {
-            (_, Some(None)) => Outcome::Expired,
-            (Stored::Granted(_), Some(Some(grant))) => Outcome::Granted(grant),
-            (Stored::AlreadyHeld(_), Some(Some(grant))) => Outcome::AlreadyHeld(grant),
-            (Stored::Renewed(_), Some(Some(grant))) => Outcome::Renewed(grant),
-            (Stored::Held, _) => Outcome::Held(blocked()),
-            (Stored::WaitTimeout, _) => Outcome::WaitTimeout(blocked()),
-            (Stored::Mismatch(mode), _) => Outcome::Mismatch { mode },
-            (Stored::Cancelled, _) => Outcome::Cancelled,
-            (Stored::Released, _) => Outcome::Released,
-            (Stored::Foreign, _) => Outcome::Foreign,
-            (Stored::Expired | Stored::Granted(_) | Stored::AlreadyHeld(_) | Stored::Renewed(_), _) => Outcome::Expired,
-        }
+            ledger.record(seat, request, Stored::Held);
+            Said::Blocked { waited: false, at: Some(at) }
+        })
     }
 }

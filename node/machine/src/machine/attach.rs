@@ -1,6 +1,8 @@
 //! How a session comes into a shard that it uses, and how it is put out.
 
-use crate::{command::*, effects::Cx, fields, ids::*, ledger::settle, limits, machine::Machine, seat::Seat};
+use crate::{
+    command::*, effects::Cx, fields, ids::*, limits, locks::LockAt, machine::Machine, queue::Place, seat::Seat,
+};
 
 impl Machine {
     /// Remembers that the session's home is being asked.
@@ -29,14 +31,14 @@ impl Machine {
         }
         let ledger = &mut self.ledger;
         if let Some(seat) = ledger.guest(session) {
-            return if seat.nonce == nonce { Outcome::Done } else { Outcome::NotAttached };
+            return if ledger.seats[seat].nonce == nonce { Outcome::Done } else { Outcome::NotAttached };
         }
         if ledger.pending.get(&session) != Some(&nonce) {
             return Outcome::NotAttached;
         }
         ledger.pending.remove(&session);
-        let other = ledger.seats.insert(session, Box::new(Seat::new(nonce, holder)));
-        assert!(other.is_none(), "session {session} was pending and attached at once");
+        // It asserts that the session is not there: pending and attached at once.
+        ledger.seats.insert(session, Box::new(Seat::new(nonce, holder)));
         Outcome::Done
     }
 
@@ -52,28 +54,35 @@ impl Machine {
     /// last its seat. From the first page on it gets nothing new by its own requests.
     pub(crate) fn drop_session(&mut self, session: SessionId, reason: EndReason, cx: &mut Cx<'_>) -> Outcome {
         self.ledger.pending.remove(&session);
-        for _ in 0..limits::PAGE {
-            let Some(seat) = self.ledger.seats.get_mut(&session) else { return Outcome::Dropped { more: false } };
-            seat.dropping = true;
-            if let Some((key, place)) = seat.waits.first_key_value().map(|(key, place)| (key.clone(), *place)) {
-                self.with_lock(&key, |ledger, lock| {
-                    let waiter = ledger.leave(&key, lock, place);
-                    settle(session, waiter.ask.request, &key, Outcome::Ended, cx);
-                    ledger.advance(&key, lock, cx);
-                });
-            } else if let Some((key, token)) = seat.held.first_key_value().map(|(key, token)| (key.clone(), *token)) {
-                self.with_lock(&key, |ledger, lock| {
-                    ledger.end(&key, lock, token, reason, cx);
-                    ledger.advance(&key, lock, cx);
-                });
-            } else {
-                let seat = self.ledger.seats.remove(&session).expect("it was just looked at");
-                for answer in seat.answers.keyed() {
-                    self.ledger.deadlines.remove_answer(answer.until, session, answer.key);
-                }
-                return Outcome::Dropped { more: false };
-            }
+        let Some(seat_at) = self.ledger.seats.find(&session) else { return Outcome::Dropped { more: false } };
+        let seat = &mut self.ledger.seats[seat_at];
+        seat.dropping = true;
+        let seat = &self.ledger.seats[seat_at];
+        let mut waits: Vec<(LockAt, Place)> = seat.waits.iter().collect();
+        let mut held: Vec<(LockAt, Token)> = seat.held.iter().collect();
+        waits.sort_unstable_by_key(|(at, _)| self.locks.entry(*at).0);
+        held.sort_unstable_by_key(|(at, _)| self.locks.entry(*at).0);
+        let all = waits.len() + held.len();
+        for (at, place) in waits.iter().take(limits::PAGE) {
+            self.with_lock(*at, |ledger, spot| {
+                let waiter = ledger.leave(spot, *place);
+                cx.settle(session, waiter.ask.request, spot.key, || Outcome::Ended);
+                ledger.advance(spot, cx);
+            });
         }
-        Outcome::Dropped { more: self.ledger.seats.contains_key(&session) }
+        for (at, token) in held.iter().take(limits::PAGE.saturating_sub(waits.len())) {
+            self.with_lock(*at, |ledger, spot| {
+                ledger.end(spot, *token, reason, cx);
+                ledger.advance(spot, cx);
+            });
+        }
+        if all >= limits::PAGE {
+            return Outcome::Dropped { more: true };
+        }
+        let (_, seat) = self.ledger.seats.remove(seat_at);
+        for answer in seat.answers.keyed() {
+            self.ledger.deadlines.remove_answer(answer.until, session, answer.key);
+        }
+        Outcome::Dropped { more: false }
     }
 }

@@ -5,16 +5,17 @@ use crate::{
     effects::Cx,
     fields,
     ids::*,
-    ledger::settle,
     limits,
-    machine::Machine,
-    seat::{Recall, Stored},
+    lock::Short,
+    locks::LockAt,
+    machine::{Machine, Said},
+    seat::{Recall, SeatAt, Stored},
 };
 
 /// How a lock id relates to a key.
 enum Claim {
     /// It is held now, by that session, on that key.
-    Holds,
+    Holds(LockAt),
     /// Its session gave it back not long ago.
     Released,
     /// It was a grant of this shard's, and is no longer.
@@ -24,50 +25,57 @@ enum Claim {
 }
 
 impl Machine {
-    fn claim(&self, key: &Key, lock_id: LockId) -> Claim {
-        if lock_id.tag != KeyTag::of(key) {
+    fn claim(&self, key: &Key, lock_id: LockId, seat: Option<SeatAt>) -> Claim {
+        if let Some(at) = self.ledger.grants.get(&lock_id.token) {
+            let (of, lock) = self.locks.entry(*at);
+            let own = lock.holder(lock_id.token).is_some_and(|held| held.lock_id() == lock_id);
+            return if of == key && own { Claim::Holds(*at) } else { Claim::Foreign };
+        }
+        let granted = lock_id.token <= self.ledger.counters.token && lock_id.token != Token(0);
+        if !granted || lock_id.tag != KeyTag::of(key) {
             return Claim::Foreign;
         }
-        if let Some(of) = self.ledger.grants.get(&lock_id.token) {
-            let seat = self.ledger.seats.get(&lock_id.session);
-            let own = seat.is_some_and(|seat| seat.held.get(key) == Some(&lock_id.token));
-            return if of == key && own { Claim::Holds } else { Claim::Foreign };
-        }
-        if lock_id.token > self.ledger.counters.token || lock_id.token == Token(0) {
-            return Claim::Foreign;
-        }
-        match self.ledger.seats.get(&lock_id.session) {
-            Some(seat) if seat.has_released(lock_id.token) => Claim::Released,
+        match seat {
+            Some(at) if self.ledger.seats[at].has_released(lock_id.token) => Claim::Released,
             _ => Claim::Gone,
         }
     }
 
-    fn recall(&mut self, session: SessionId, request: RequestId) -> Recall {
-        self.ledger.seats.get_mut(&session).map_or(Recall::New, |seat| seat.answers.recall(request))
+    /// The session's seat, if it has one, and what is known of its request.
+    fn recall(&mut self, session: SessionId, request: RequestId) -> (Option<SeatAt>, Recall) {
+        let seat = self.ledger.seats.find(&session);
+        (seat, seat.map_or(Recall::New, |at| self.ledger.seats[at].answers.recall(request)))
+    }
+
+    /// Keeps the answer, if there is a seat to keep it in, and tells it.
+    fn answer(&mut self, seat: Option<SeatAt>, request: RequestId, stored: Stored, key: &Key) -> Said {
+        if let Some(at) = seat {
+            self.ledger.record(at, request, stored);
+        }
+        self.retell(stored, key)
     }
 
     /// Gives a grant back; the next in line has it in the same apply.
-    pub(crate) fn release(&mut self, request: RequestId, key: Key, lock_id: LockId, cx: &mut Cx<'_>) -> Outcome {
-        let recall = self.recall(lock_id.session, request);
+    pub(crate) fn release(&mut self, request: RequestId, key: Key, lock_id: LockId, cx: &mut Cx<'_>) -> Said {
+        let (seat, recall) = self.recall(lock_id.session, request);
         if let Recall::Answered(stored) = recall {
             return self.retell(stored, &key);
         }
-        let stored = match self.claim(&key, lock_id) {
+        let stored = match self.claim(&key, lock_id, seat) {
             // The lock id itself proves that this was done, however old the request is.
             Claim::Released => Stored::Released,
-            _ if recall == Recall::TooOld => return Outcome::TooOld,
-            Claim::Holds => {
-                self.with_lock(&key, |ledger, lock| {
-                    ledger.end(&key, lock, lock_id.token, EndReason::Released, cx);
-                    ledger.advance(&key, lock, cx);
+            _ if recall == Recall::TooOld => return Outcome::TooOld.into(),
+            Claim::Holds(at) => {
+                self.with_lock(at, |ledger, spot| {
+                    ledger.end(spot, lock_id.token, EndReason::Released, cx);
+                    ledger.advance(spot, cx);
                 });
                 Stored::Released
             }
             Claim::Gone => Stored::Expired,
             Claim::Foreign => Stored::Foreign,
         };
-        self.ledger.record(lock_id.session, request, stored);
-        self.retell(stored, &key)
+        self.answer(seat, request, stored, &key)
     }
 
     /// Sets the grant's lease to `lease` from now, be that longer or shorter than what was left. `None`
@@ -79,38 +87,38 @@ impl Machine {
         lock_id: LockId,
         lease: Option<Millis>,
         cx: &mut Cx<'_>,
-    ) -> Outcome {
+    ) -> Said {
         if !fields::lease(lease) {
-            return Outcome::Limit(Limit::Field);
+            return Outcome::Limit(Limit::Field).into();
         }
-        match self.recall(lock_id.session, request) {
+        let (seat, recall) = self.recall(lock_id.session, request);
+        match recall {
             Recall::Answered(stored) => return self.retell(stored, &key),
-            Recall::TooOld => return Outcome::TooOld,
+            Recall::TooOld => return Outcome::TooOld.into(),
             Recall::New => {}
         }
         let token = lock_id.token;
-        let stored = match self.claim(&key, lock_id) {
-            Claim::Holds => {
-                let held = self.locks.get_mut(&key).and_then(|lock| lock.holder_mut(token));
+        let stored = match self.claim(&key, lock_id, seat) {
+            Claim::Holds(at) => {
+                let held = self.locks.entry_mut(at).1.holders.find_mut(token);
                 let held = held.expect("invariant 6: an indexed grant is held");
-                if let Some(deadline) = held.deadline() {
-                    self.ledger.deadlines.remove_lease(deadline, token);
-                }
-                held.ask.lease = lease.or(held.ask.lease);
+                let before = held.deadline();
+                held.ask.lease = lease.map(Short::new).or(held.ask.lease);
                 held.from = self.ledger.counters.now;
                 held.from_wall = cx.wall;
                 // Who renews knows the lock id: the grant was fetched.
                 held.unfetched = false;
-                if let Some(deadline) = held.deadline() {
-                    self.ledger.deadlines.add_lease(deadline, token);
+                let after = held.deadline();
+                if before != after {
+                    before.inspect(|deadline| self.ledger.deadlines.remove_lease(*deadline, token));
+                    after.inspect(|deadline| self.ledger.deadlines.add_lease(*deadline, token));
                 }
                 Stored::Renewed(token)
             }
             Claim::Released | Claim::Gone => Stored::Expired,
             Claim::Foreign => Stored::Foreign,
         };
-        self.ledger.record(lock_id.session, request, stored);
-        self.retell(stored, &key)
+        self.answer(seat, request, stored, &key)
     }
 
     /// Throws every holder out and opens the lock, out of a lock-delay too: the operator's word is that
@@ -119,42 +127,45 @@ impl Machine {
         if !fields::label(&reason) {
             return Outcome::Limit(Limit::Field);
         }
-        let broken = self.with_lock(&key, |ledger, lock| {
-            let grants: Vec<Grant> = lock.holders().take(limits::PAGE).map(|held| ledger.show(held)).collect();
-            while let Some(token) = lock.last_token() {
-                ledger.end(&key, lock, token, EndReason::Broken, cx);
+        let Some(at) = self.locks.find(&key) else { return Outcome::Broken(Vec::new()) };
+        let broken = self.with_lock(at, |ledger, spot| {
+            let grants: Vec<Grant> = spot.lock.holders().take(limits::PAGE).map(|held| ledger.show(held)).collect();
+            while let Some(token) = spot.lock.last_token() {
+                ledger.end(spot, token, EndReason::Broken, cx);
             }
-            ledger.open(&key, lock);
-            ledger.advance(&key, lock, cx);
+            ledger.open(spot);
+            ledger.advance(spot, cx);
             grants
         });
-        Outcome::Broken(broken.unwrap_or_default())
+        Outcome::Broken(broken)
     }
 
     /// Takes a request back: out of the queue, or, where the queue has granted it meanwhile, out of the
     /// lock. A retry of the request is told that it was cancelled.
     pub(crate) fn cancel(&mut self, session: SessionId, request: RequestId, key: Key, cx: &mut Cx<'_>) -> Outcome {
-        let Some(seat) = self.ledger.seats.get(&session) else { return Outcome::Done };
-        let place = seat.waits.get(&key).copied();
-        let token = seat.held.get(&key).copied();
-        let cancelled = self.with_lock(&key, |ledger, lock| {
-            let waits = place.and_then(|place| lock.queue.find(place));
-            let held = token.and_then(|token| lock.holder(token));
+        let Some(seat_at) = self.ledger.seats.find(&session) else { return Outcome::Done };
+        let Some(at) = self.locks.find(&key) else { return Outcome::Done };
+        let seat = &self.ledger.seats[seat_at];
+        let place = seat.waits.get(at);
+        let token = seat.held.get(at);
+        let cancelled = self.with_lock(at, |ledger, spot| {
+            let waits = place.and_then(|place| spot.lock.queue.find(place));
+            let held = token.and_then(|token| spot.lock.holder(token));
             if let Some((_, waiter)) = waits.filter(|(_, waiter)| waiter.ask.request.is_same(&request)) {
                 let place = waiter.place;
-                ledger.leave(&key, lock, place);
-                settle(session, request, &key, Outcome::Cancelled, cx);
+                ledger.leave(spot, place);
+                cx.settle(session, request, spot.key, || Outcome::Cancelled);
             } else if let Some(held) = held.filter(|held| held.unfetched && held.ask.request.is_same(&request)) {
                 let token = held.token;
-                ledger.end(&key, lock, token, EndReason::Unfetched, cx);
+                ledger.end(spot, token, EndReason::Unfetched, cx);
             } else {
                 return false;
             }
-            ledger.advance(&key, lock, cx);
+            ledger.advance(spot, cx);
             true
         });
-        if cancelled == Some(true) {
-            self.ledger.record(session, request, Stored::Cancelled);
+        if cancelled {
+            self.ledger.record(seat_at, request, Stored::Cancelled);
         }
         Outcome::Done
     }

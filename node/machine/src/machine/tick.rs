@@ -1,7 +1,7 @@
 //! The passing of time. Nothing ends by itself: a leader proposes a tick, and what is due *when it is
 //! applied* ends, by the clock of the log (invariant 3).
 
-use crate::{command::*, deadlines::Due, effects::Cx, ledger::settle, limits, machine::Machine, seat::Stored};
+use crate::{command::*, deadlines::Due, effects::Cx, ids::*, limits, locks::LockAt, machine::Machine, seat::Stored};
 
 impl Machine {
     /// Ends what is due, in the order of time, a page at the most.
@@ -18,26 +18,31 @@ impl Machine {
     fn end_due(&mut self, due: Due, cx: &mut Cx<'_>) {
         match due {
             Due::Lease(token) => {
-                let key = self.ledger.grants.get(&token).cloned().expect("invariant 6: an indexed lease is a grant's");
-                self.with_lock(&key, |ledger, lock| {
-                    ledger.end(&key, lock, token, EndReason::LeaseExpired, cx);
-                    ledger.advance(&key, lock, cx);
+                let at = *self.ledger.grants.get(&token).expect("invariant 6: an indexed lease is a grant's");
+                self.with_lock(at, |ledger, spot| {
+                    ledger.end(spot, token, EndReason::LeaseExpired, cx);
+                    ledger.advance(spot, cx);
                 });
             }
             Due::Delay(key) => {
-                self.with_lock(&key, |ledger, lock| ledger.advance(&key, lock, cx));
+                let at = self.due_lock(&key);
+                self.with_lock(at, |ledger, spot| ledger.advance(spot, cx));
             }
             Due::Wait(key, place) => {
-                self.with_lock(&key, |ledger, lock| {
-                    let waiter = ledger.leave(&key, lock, place);
+                let at = self.due_lock(&key);
+                self.with_lock(at, |ledger, spot| {
+                    let waiter = ledger.leave(spot, place);
                     let (session, request) = (waiter.ask.session, waiter.ask.request);
-                    ledger.record(session, request, Stored::WaitTimeout);
-                    let blocked = ledger.blocked(lock);
-                    settle(session, request, &key, Outcome::WaitTimeout(blocked), cx);
-                    ledger.advance(&key, lock, cx);
+                    ledger.record(waiter.ask.seat, request, Stored::WaitTimeout);
+                    cx.settle(session, request, spot.key, || Outcome::WaitTimeout(ledger.blocked(spot.lock)));
+                    ledger.advance(spot, cx);
                 });
             }
             Due::Answer(session, key) => self.ledger.forget_answer(session, key),
         }
+    }
+
+    fn due_lock(&self, key: &Key) -> LockAt {
+        self.locks.find(key).expect("invariant 6: an indexed end is a lock's")
     }
 }
