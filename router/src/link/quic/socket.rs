@@ -43,7 +43,7 @@ impl Runtime for LinkRuntime {
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         let state = UdpSocketState::new((&socket).into())?;
-        let io = Arc::new(AsyncFd::register_with_interest(socket, Interest::READABLE)?);
+        let io = Arc::new(registered(socket, Interest::READABLE)?);
         Ok(Arc::new(Socket { state, io, full: Arc::default() }))
     }
 
@@ -116,6 +116,11 @@ impl AsyncUdpSocket for Socket {
     }
 }
 
+#[expect(deprecated, reason = "its caution is about types that give their descriptor away: a socket keeps its own")]
+fn registered(socket: UdpSocket, interest: Interest) -> io::Result<AsyncFd<UdpSocket>> {
+    AsyncFd::with_interest(socket, interest)
+}
+
 /// Waits until a datagram may be sent. Nearly always one may, and then this costs a look at a flag.
 struct Writable {
     io: Arc<AsyncFd<UdpSocket>>,
@@ -140,7 +145,7 @@ impl UdpPoller for Writable {
 
 /// Resolves once the kernel has room. A descriptor of its own is registered for as long as that takes.
 async fn room(io: Arc<AsyncFd<UdpSocket>>, full: Arc<AtomicBool>) -> io::Result<()> {
-    let own = AsyncFd::register_with_interest(io.get_ref().try_clone()?, Interest::WRITABLE)?;
+    let own = registered(io.get_ref().try_clone()?, Interest::WRITABLE)?;
     // Before the wait: a send that finds no room again says so again.
     full.store(false, Relaxed);
     let _ = own.writable().await?;
