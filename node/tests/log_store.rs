@@ -422,10 +422,8 @@ fn rows_wait_in_the_journal_and_a_crash_finds_them_there() {
         // Both go on: over the old rows, through the end of the journal, and once more.
         for (log, disk) in [(log, disk), (found, crashed)] {
             let mut group = log.group(A);
-            let mut next = index;
-            for round in 0..50 {
+            for (next, round) in (index..).zip(0..50) {
                 append(&mut group, vec![entry(2, next, round * 97)]).await.unwrap();
-                next += 1;
                 let image = MemDisk::with(disk.bytes());
                 let (again, _writer) = open(&image, journaled()).unwrap();
                 assert_eq!(view(&mut again.group(A)).await, view(&mut group).await, "round {round}");

@@ -58,11 +58,10 @@ pub struct Options {
     pub cache_bytes: usize,
     /// Entries that may wait for the disk, all groups together; beyond it `append` waits.
     pub queue_bytes: u32,
-    /// The longest that the writer waits for company before a commit. It waits only where commits have lately
-    /// held several appends, and half as long where they were not many: each commit, and each entry that rides
-    /// alone, costs all three replicas a round of messages and wake-ups, and the processor time that
-    /// fewer and larger ones leave is worth more to everybody than the wait. One who appends alone waits for
-    /// a few commits after a burst, and then no more. Zero: nobody does.
+    /// How long the writer waits for company before a commit, where commits have lately held several appends:
+    /// each commit, and each entry that rides alone, costs all three replicas a round of messages and
+    /// wake-ups, and the processor time that fewer and larger ones leave is worth more to everybody than the
+    /// wait. One who appends alone waits for a few commits after a burst, and then no more. Zero: nobody does.
     pub linger: Duration,
     /// The journal's size in pages of 4 KiB, which a new file begins with. A row that finds no room there goes
     /// to the database at once, with all before it.
@@ -82,7 +81,7 @@ impl Default for Options {
         Options {
             cache_bytes: 16 << 20,
             queue_bytes: 16 << 20,
-            linger: Duration::from_millis(2),
+            linger: Duration::from_millis(1),
             journal_pages: 1024,
             settle_every: 256,
             max_rows: 4096,

@@ -238,7 +238,13 @@ pub const JOURNAL_PAGES: u32 = 16;
 
 /// Every commit goes to the database.
 pub fn small() -> Options {
-    Options { cache_bytes: 1 << 20, settle_every: 1, journal_pages: JOURNAL_PAGES, linger: Duration::ZERO, ..Options::default() }
+    Options {
+        cache_bytes: 1 << 20,
+        settle_every: 1,
+        journal_pages: JOURNAL_PAGES,
+        linger: Duration::ZERO,
+        ..Options::default()
+    }
 }
 
 /// Rows stay in the journal until it is full or the log is closed.

@@ -130,7 +130,9 @@ pub(super) fn open(
         let mut rows = txn.open_table(ROWS)?;
         let known = rows.last()?.map_or(0, |(row, _)| row.value());
         let round = format.get(ROUND)?.map_or(0, |round| round.value());
-        for (expected, (row, value)) in (known + 1..).zip(journal.rows(known, round)?.iter().filter(|(row, _)| *row > known)) {
+        for (expected, (row, value)) in
+            (known + 1..).zip(journal.rows(known, round)?.iter().filter(|(row, _)| *row > known))
+        {
             if *row != expected {
                 return Err(OpenError::MissingRow { expected, found: *row });
             }

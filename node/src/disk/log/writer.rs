@@ -36,8 +36,6 @@ const RESET_BYTES: u64 = 1 << 20;
 
 /// From so many appends a commit on, others are on their way and worth waiting for.
 const COMPANY: f64 = 3.0;
-/// From so many on, half of the longest linger is not enough.
-const CROWD: f64 = 8.0;
 
 /// Why a commit failed. There is no retry.
 #[derive(Debug, thiserror::Error)]
@@ -125,8 +123,7 @@ impl LogWriter {
             // Whoever is about to append gets the turn: on a shared thread the batch grows by a round.
             tokio::task::yield_now().await;
             if company >= COMPANY && !self.options.linger.is_zero() {
-                let crowd = company >= CROWD;
-                tokio::time::sleep(if crowd { self.options.linger } else { self.options.linger / 2 }).await;
+                tokio::time::sleep(self.options.linger).await;
             }
             self.queue.drain_now(&mut batch);
             let appends = batch.iter().filter(|queued| needs_row(&queued.op)).count();
