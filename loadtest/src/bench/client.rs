@@ -121,6 +121,7 @@ impl Load {
         if !alive {
             // Boxed, since it is rare and large, and every client has room for what it does.
             Box::pin(self.open(session)).await?;
+            return Ok(Instant::now());
         }
         Ok(times.done)
     }

@@ -110,6 +110,10 @@ impl Answers {
         while self.native.front().is_some_and(|first| first.0 < low) {
             self.native.pop_front();
         }
+        // A burst must not pin its memory for good.
+        if self.native.capacity() > 64 && self.native.len() < self.native.capacity() / 4 {
+            self.native.shrink_to(2 * self.native.len());
+        }
     }
 
     /// Keeps a native answer. Where too many are kept, the lowest goes and the floor rises above it.
@@ -117,20 +121,23 @@ impl Answers {
         if seq < self.floor {
             return;
         }
+        let full = self.native.len() >= limits::ANSWERS_PER_SESSION;
         match self.index(seq) {
             Ok(index) => self.native[index].1 = stored,
+            // It is the lowest itself.
+            Err(0) if full => self.floor = seq + 1,
             Err(index) => {
+                let mut index = index;
+                if full && let Some((lowest, _)) = self.native.pop_front() {
+                    self.floor = lowest + 1;
+                    index -= 1;
+                }
                 if self.native.capacity() == 0 {
                     // Mostly a session waits for one answer at a time.
                     self.native.reserve_exact(1);
                 }
                 self.native.insert(index, (seq, stored));
             }
-        }
-        if self.native.len() > limits::ANSWERS_PER_SESSION
-            && let Some((lowest, _)) = self.native.pop_front()
-        {
-            self.floor = lowest + 1;
         }
     }
 

@@ -8,8 +8,10 @@
 //! entries lie in chunks, so growing copies the index only.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     marker::PhantomData,
     ops::{Index, IndexMut},
+    sync::LazyLock,
 };
 
 use crate::ids::*;
@@ -70,13 +72,25 @@ pub(crate) trait Keyed: Eq + Ord {
     fn hash32(&self) -> u32;
 }
 
-/// SipHash-1-3 with a fixed key, folded: clients choose names and session ids, and should find it hard to
-/// choose many that collide. The standard library's takes twice as long over so few bytes.
+/// SipHash-1-3 under a key of the process's own, folded: clients choose names and session ids, and must not be
+/// able to choose many that collide. The standard library's takes twice as long over so few bytes.
 struct Sip([u64; 4]);
+
+/// Chosen at random, once, so it differs between replicas: as do places, which it decides about and nothing else.
+static SECRET: LazyLock<[u64; 2]> = LazyLock::new(|| {
+    let random = RandomState::new();
+    [random.hash_one(0), random.hash_one(1)]
+});
 
 impl Sip {
     fn new() -> Sip {
-        Sip([0x736f_6d65_7073_6575, 0x646f_7261_6e64_6f6d, 0x6c79_6765_6e65_7261, 0x7465_6462_7974_6573])
+        let [a, b] = *SECRET;
+        Sip([
+            a ^ 0x736f_6d65_7073_6575,
+            b ^ 0x646f_7261_6e64_6f6d,
+            a ^ 0x6c79_6765_6e65_7261,
+            b ^ 0x7465_6462_7974_6573,
+        ])
     }
 
     fn round(&mut self) {

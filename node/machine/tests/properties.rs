@@ -238,7 +238,10 @@ fn check_order(before: &[Object], after: &[Object], effects: &Effects) {
             last = place;
             for ahead in &object.queue[..place] {
                 // Whoever asks anew with another mode or priority is settled as cancelled and comes last.
-                let left = effects.settled.iter().any(|gone| gone.key == object.key && gone.session == ahead.session);
+                let left = effects.settled.iter().any(|gone| {
+                    let own = gone.key == object.key && gone.session == ahead.session;
+                    own && !matches!(gone.outcome, Outcome::Granted(_))
+                });
                 assert!(left || !still.contains(&ahead.session), "invariant 4: overtaken on {}", object.key.name);
             }
         }

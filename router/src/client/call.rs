@@ -368,7 +368,7 @@ impl Core {
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// The granularity of timers, and a little.
-const TICK: Duration = Duration::from_millis(2);
+const TICK: Duration = Duration::from_millis(12);
 
 impl Call {
     fn new(deadline: Instant, pause_max: Duration, why: &str) -> Call {

@@ -153,7 +153,10 @@ impl Pending {
                 slot.state = State::Answered(Box::new(Err(CallError::Lost)));
             }
         }
+        // Nobody waits for a deadline any more: the watch ends.
+        table.next = None;
         drop(table);
+        self.earlier.notify_one();
         wakers.into_iter().for_each(Waker::wake);
     }
 

@@ -157,7 +157,10 @@ impl RaftLogStorage<Types> for GroupLog {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let from = last.map_or(0, |last| last.index + 1);
-        self.change(0, Op::Truncate { from }, |state| state.truncate(from))
+        self.change(0, Op::Truncate { from }, |state| {
+            state.truncate(from);
+            state.truncating += 1;
+        })
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {

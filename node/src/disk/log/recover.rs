@@ -108,10 +108,15 @@ pub(super) fn open(
     storage: Arc<dyn StorageBackend>,
     options: &Options,
 ) -> Result<(Database, Journal, Recovered), OpenError> {
-    if storage.len().map_err(JournalError::Io)? == 0 {
+    let is_empty = storage.len().map_err(JournalError::Io)? == 0;
+    if is_empty {
         lay_out(&*storage, options.journal_pages, rand::random()).map_err(JournalError::Io)?;
     }
     let (journal, behind) = Journal::open(storage)?;
+    // Where the database was cut off, an empty one must not take its place.
+    if !is_empty && behind.len().map_err(JournalError::Io)? == 0 {
+        return Err(JournalError::Header(Fault::Short).into());
+    }
     let db = Database::builder()
         .set_cache_size(options.cache_bytes)
         .set_check_integrity_on_open(true)

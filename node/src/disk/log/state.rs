@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) purged: Option<LogId>,
     /// A commit marker for this group is in the queue.
     pub(super) commit_queued: bool,
+    /// Truncations in the queue: while there are any, the disk may have another entry where memory has one.
+    pub(super) truncating: u32,
 }
 
 impl State {

@@ -171,6 +171,7 @@ impl LogWriter {
                     entries_written += entries.len() as u64;
                 }
                 Op::Truncate { from } => {
+                    locked(&group.state).truncating -= 1;
                     self.row.truncate(id, *from);
                     self.layout.truncate(id, *from);
                 }
@@ -201,6 +202,8 @@ impl LogWriter {
         if !too_many && dead_bytes <= self.layout.live_bytes() + self.options.slack_bytes {
             return Ok(());
         }
+        // Moving frees the oldest row, and settling takes it out: one row for each commit.
+        self.owing = self.options.settle_every;
         let txn = self.db.begin_read()?;
         let rows = Rows { settled: txn.open_table(ROWS)?, journaled: &self.journaled };
         let mut moved = 0;
@@ -219,11 +222,15 @@ impl LogWriter {
     }
 
     /// Takes over the committed positions that the entries on disk reach: a restart applies up to
-    /// them, so none may point past the log.
+    /// them, so none may point past the log, nor at an entry of which a truncation in the queue says that it
+    /// is another by now.
     fn settle_committed(&mut self, touched: &mut BTreeSet<GroupId>) {
         let (layout, marks) = (&self.layout, &mut self.marks);
         self.owed.retain(|&id, group| {
             let mut state = locked(&group.state);
+            if state.truncating > 0 {
+                return true;
+            }
             state.commit_queued = false;
             let committed = state.committed.map(types::pos_to_wire);
             drop(state);

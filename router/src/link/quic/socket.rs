@@ -19,7 +19,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use quinn::{
@@ -27,6 +27,9 @@ use quinn::{
     udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState},
 };
 use tokio::io::{Interest, unix::AsyncFd};
+
+/// How long a sender waits for room where the kernel cannot be asked to tell.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
 
 /// The tokio runtime, with sockets of this module.
 #[derive(Debug)]
@@ -145,11 +148,17 @@ impl UdpPoller for Writable {
 
 /// Resolves once the kernel has room. A descriptor of its own is registered for as long as that takes.
 async fn room(io: Arc<AsyncFd<UdpSocket>>, full: Arc<AtomicBool>) -> io::Result<()> {
-    let own = registered(io.get_ref().try_clone()?, Interest::WRITABLE)?;
+    let own = io.get_ref().try_clone().and_then(|own| registered(own, Interest::WRITABLE));
     // Before the wait: a send that finds no room again says so again.
     full.store(false, Relaxed);
-    let _ = own.writable().await?;
-    Ok(())
+    match own {
+        Ok(own) => own.writable().await.map(drop),
+        // Out of descriptors: an error would end the connection's driver and leave the connection.
+        Err(_) => {
+            tokio::time::sleep(FULL_PAUSE).await;
+            Ok(())
+        }
+    }
 }
 
 impl fmt::Debug for Writable {
