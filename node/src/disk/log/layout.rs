@@ -163,11 +163,12 @@ impl Layout {
         self.groups.iter().filter(|(_, runs)| holds(runs)).map(|(group, _)| *group).collect()
     }
 
-    /// Forgets the oldest rows that no group needs and answers their keys (invariants 1 and 2). The
-    /// newest row stays, so that keys go on rising after a restart.
-    pub(super) fn take_dead(&mut self) -> Range<u64> {
+    /// Forgets the oldest rows that no group needs, so many at the most, and answers their keys (invariants 1
+    /// and 2). The newest row stays, so that keys go on rising after a restart.
+    pub(super) fn take_dead(&mut self, most: usize) -> Range<u64> {
         let start = self.oldest;
-        while self.rows.len() > 1
+        let fewest = self.rows.len().saturating_sub(most).max(1);
+        while self.rows.len() > fewest
             && let Some(row) = self.rows.front()
             && row.live_runs == 0
         {
@@ -212,10 +213,11 @@ mod tests {
         row(&mut layout, &[(A, 2, 2)]);
         row(&mut layout, &[(A, 4, 1)]);
         layout.purge(A, 4);
-        assert_eq!(layout.take_dead(), 1..1, "group 2 holds row 1, and row 2 must not go before it");
+        assert_eq!(layout.take_dead(9), 1..1, "group 2 holds row 1, and row 2 must not go before it");
         assert_eq!(layout.holders_of_oldest(), [B]);
         layout.purge(B, 1);
-        assert_eq!(layout.take_dead(), 1..3);
+        assert_eq!(layout.take_dead(1), 1..2);
+        assert_eq!(layout.take_dead(9), 2..3);
         assert_eq!((layout.next_row(), layout.row_count()), (4, 1));
         assert_eq!((layout.disk_bytes(), layout.live_bytes()), (100, 10));
     }
@@ -238,14 +240,14 @@ mod tests {
         );
         layout.forget(A);
         assert_eq!(layout.live_bytes(), 0);
-        assert_eq!(layout.take_dead(), 1..4);
+        assert_eq!(layout.take_dead(9), 1..4);
     }
 
     #[test]
     fn the_newest_row_stays() {
         let mut layout = Layout::starting_at(7);
         row(&mut layout, &[]);
-        assert_eq!(layout.take_dead(), 7..7);
+        assert_eq!(layout.take_dead(9), 7..7);
         assert_eq!(layout.next_row(), 8);
     }
 }

@@ -34,6 +34,10 @@ use crate::{
 /// A commit moves groups until this much was moved, at least one: a stall that nobody notices.
 const RESET_BYTES: u64 = 1 << 20;
 
+/// The most rows that one commit takes out: a snapshot can leave thousands at once, and everybody would wait
+/// for as long as that takes, some 20 µs a row. Many more than come in between two settlings.
+const DEAD_ROWS: usize = 128;
+
 /// From so many appends a commit on, others are on their way and worth waiting for.
 const COMPANY: f64 = 3.0;
 
@@ -278,7 +282,7 @@ impl LogWriter {
     /// Moves the journal's rows into the database, with the marks of these groups, and takes out the rows that
     /// nobody needs.
     fn settle(&mut self, touched: &BTreeSet<GroupId>) -> Result<(), WriteError> {
-        let dead = self.layout.take_dead();
+        let dead = self.layout.take_dead(DEAD_ROWS);
         let mut txn = self.db.begin_write()?;
         txn.set_durability(Durability::Immediate)?;
         {
