@@ -8,7 +8,7 @@
 //! entries lie in chunks, so growing copies the index only.
 
 use std::{
-    hash::{BuildHasher, RandomState},
+    hash::BuildHasher,
     marker::PhantomData,
     ops::{Index, IndexMut},
     sync::LazyLock,
@@ -77,8 +77,9 @@ pub(crate) trait Keyed: Eq + Ord {
 struct Sip([u64; 4]);
 
 /// Chosen at random, once, so it differs between replicas: as do places, which it decides about and nothing else.
+#[expect(clippy::disallowed_types, reason = "random on purpose: it decides about places, which nothing shows")]
 static SECRET: LazyLock<[u64; 2]> = LazyLock::new(|| {
-    let random = RandomState::new();
+    let random = std::hash::RandomState::new();
     [random.hash_one(0), random.hash_one(1)]
 });
 
