@@ -3,7 +3,7 @@
 //! Groups append to memory and to one queue; one [`LogWriter`] drains the whole queue, writes **one row**
 //! with everything that all groups wanted, commits once, and only then tells everybody. Reads come
 //! from memory; the rows serve recovery alone. A commit that has nothing but a row appends it to a
-//! [journal](journal), one run of pages; every few dozen commits the rows move on into the database. Votes
+//! journal, one run of pages; every few dozen commits the rows move on into the database. Votes
 //! and purge points stand in a small table beside the rows there, written in the same transaction; committed
 //! positions, too.
 //!
