@@ -461,6 +461,26 @@ fn a_damaged_row_of_the_journal_is_noticed_unless_it_is_the_last() {
 }
 
 #[test]
+fn a_database_that_is_cut_off_or_older_than_its_journal_is_refused() {
+    let (older, whole) = paused(async {
+        let disk = MemDisk::default();
+        let log = start(&disk, journaled());
+        let mut a = log.group(A);
+        let older = disk.bytes();
+        a.save_vote(&vote(3)).await.unwrap();
+        append(&mut a, vec![entry(1, 0, 10)]).await.unwrap();
+        (older, disk.bytes())
+    });
+    let offset = (1 + JOURNAL_PAGES as usize) * PAGE;
+    let cut = MemDisk::with(whole[..offset].to_vec());
+    assert!(matches!(refusal(&cut), OpenError::Journal(JournalError::Header(_))));
+    // The journal's row stands on a vote that the database has lost.
+    let behind = MemDisk::with(older);
+    behind.put(0, whole[..offset].to_vec());
+    assert!(matches!(refusal(&behind), OpenError::Journal(JournalError::DatabaseBehind { .. })));
+}
+
+#[test]
 fn a_file_that_is_no_log_is_refused() {
     let refused = |bytes: Vec<u8>, why: &str| {
         let error = refusal(&MemDisk::with(bytes)).to_string();
