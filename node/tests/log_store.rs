@@ -194,6 +194,31 @@ fn dead_bytes_move_idle_groups_too() {
     });
 }
 
+/// Its next snapshot frees a busy group's rows for nothing.
+#[test]
+fn a_group_with_much_is_moved_only_when_it_is_late() {
+    paused(async {
+        let options = Options { slack_bytes: 64 << 10, ..small() };
+        let disk = MemDisk::default();
+        let log = start(&disk, options);
+        let (mut a, mut b) = (log.group(A), log.group(B));
+        for index in 0..12 {
+            append(&mut a, vec![entry(1, index, 100_000)]).await.unwrap();
+        }
+        let live = log.stats().row_bytes;
+        for index in 0..400 {
+            append(&mut b, vec![entry(1, index, 10_000)]).await.unwrap();
+            b.purge(id(1, index)).await.unwrap();
+            let stats = log.stats();
+            let dead = stats.row_bytes.saturating_sub(live);
+            assert!(dead < 2 * live + (9 * 64 << 10), "it is never moved: {stats:?}");
+            assert!(stats.resets == 0 || index > 150, "at {index}: {stats:?}");
+        }
+        assert_eq!(log.stats().resets, 2, "one for each 1.7 MB that died");
+        assert_eq!(indices(&view(&mut a).await).len(), 12);
+    });
+}
+
 #[test]
 fn a_committed_position_never_points_past_the_log_on_disk() {
     paused(async {

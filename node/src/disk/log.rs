@@ -69,10 +69,10 @@ pub struct Options {
     /// How many commits go by before the journal's rows move into the database, and with them the committed
     /// positions, which only spare a restart from waiting for a leader's word.
     pub settle_every: u32,
-    /// Beyond this many rows idle groups are moved off the oldest ones. Fewer rows start faster; each
-    /// move writes a group's live entries once more.
-    pub max_rows: usize,
-    /// Dead bytes that rows may hold, beyond as many as are live, before idle groups are moved.
+    /// Beyond this many rows groups with little are moved off the oldest ones, beyond eight times as many all
+    /// are. Fewer rows start faster; each move writes a group's live entries once more.
+    pub max_rows: u64,
+    /// Dead bytes that rows may hold, beyond as many as are live, before groups are moved likewise.
     pub slack_bytes: u64,
 }
 
@@ -85,7 +85,7 @@ impl Default for Options {
             journal_pages: 1024,
             settle_every: 64,
             max_rows: 131_072,
-            slack_bytes: 16 << 20,
+            slack_bytes: 32 << 20,
         }
     }
 }

@@ -6,6 +6,7 @@
 //!    is taken, and what stays below the snapshot, for followers that lag, is no more than a quarter of it.
 //!    What a snapshot cannot cover yet is not bounded here.
 //! 3. A group whose snapshot fails or takes long loses its turns for a while; the others have theirs.
+//! 4. While none is overdue there is one snapshot a period: groups under the same load are due at the same time.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -27,6 +28,8 @@ const SHARE_MIN: u64 = 1 << 20;
 const SHARE_MAX: u64 = 32 << 20;
 /// A group with so many entries since its last snapshot gets one, for the same reason.
 const ENTRIES: u64 = 10_000;
+/// What makes a snapshot overdue, in thousandths of what is worth one: the log must not outgrow its share.
+const OVERDUE: u64 = 1_500;
 /// Entries that are kept below a snapshot.
 const KEPT: usize = 256;
 /// How long one snapshot may hold up the next.
@@ -50,9 +53,13 @@ pub(super) async fn run(host: Arc<Host>) {
             for group in &groups {
                 purge(group, &host.parts.log.group(group.id), share).await;
             }
-            let Some(group) = groups.into_iter().find(|group| Some(group.id) == next) else { break };
+            let Some((next, worth)) = next else { break };
+            let Some(group) = groups.into_iter().find(|group| group.id == next) else { break };
             if !snapshot(&group).await {
                 aside.insert(group.id, Instant::now() + ASIDE);
+            }
+            if worth < OVERDUE {
+                break;
             }
         }
     }
@@ -89,16 +96,16 @@ fn covered(group: &Group) -> u64 {
     group.raft.metrics().borrow_watched().snapshot.map_or(0, |log_id| log_id.index)
 }
 
-/// The group that gains most, if a snapshot is worth it for any.
+/// The group that gains most, if a snapshot is worth it for any, and its worth.
 fn choose(
     looked: impl Iterator<Item = (GroupId, Gain)>,
     share: u64,
     aside: &BTreeMap<GroupId, Instant>,
-) -> Option<GroupId> {
+) -> Option<(GroupId, u64)> {
     looked
-        .filter(|(id, gain)| gain.worth(share) >= 1000 && !aside.contains_key(id))
-        .max_by_key(|(_, gain)| gain.worth(share))
-        .map(|(id, _)| id)
+        .map(|(id, gain)| (id, gain.worth(share)))
+        .filter(|(id, worth)| *worth >= 1000 && !aside.contains_key(id))
+        .max_by_key(|(_, worth)| *worth)
 }
 
 /// Takes a snapshot. False: it failed, or is still under way.
@@ -136,7 +143,7 @@ mod tests {
         let looked =
             (1..).zip(gains).map(|(id, (entries, bytes))| (GroupId(id), Gain { entries: *entries, bytes: *bytes }));
         let aside = aside.iter().map(|id| (GroupId(*id), Instant::now())).collect();
-        choose(looked, SHARE, &aside).map(|id| id.0)
+        choose(looked, SHARE, &aside).map(|(id, _)| id.0)
     }
 
     #[test]

@@ -87,6 +87,11 @@ impl Layout {
         self.groups.get(&group).into_iter().flatten().copied()
     }
 
+    /// Whether the group's live entries have no more than so many bytes.
+    pub(super) fn is_within(&self, group: GroupId, bytes: u64) -> bool {
+        self.runs(group).try_fold(bytes, |left, run| left.checked_sub(run.bytes)).is_some()
+    }
+
     /// Adds the row that the following records belong to.
     pub(super) fn push_row(&mut self) {
         self.rows.push_back(Row::default());

@@ -31,8 +31,13 @@ use crate::{
     raft::types,
 };
 
-/// A commit moves groups until this much was moved, at least one: a stall that nobody notices.
+/// A commit moves groups until this much was moved, at least one: a stall that nobody notices. A group that
+/// has more is busy or was lately, and its next snapshot frees its rows for nothing; moving twenty megabytes
+/// held everybody up for half a second.
 const RESET_BYTES: u64 = 1 << 20;
+
+/// So many times what moves the small groups moves any.
+const LATE: u64 = 8;
 
 /// The most rows that one commit takes out: a snapshot can leave thousands at once, and everybody would wait
 /// for as long as that takes, some 20 µs a row. Twice as many as come in between two settlings.
@@ -202,8 +207,18 @@ impl LogWriter {
     /// The resets come before the batch's own records and say what was on disk before it.
     fn move_idle_groups(&mut self) -> Result<(), WriteError> {
         let dead_bytes = self.layout.disk_bytes().saturating_sub(self.layout.live_bytes());
-        let too_many = self.layout.row_count() > self.options.max_rows;
-        if !too_many && dead_bytes <= self.layout.live_bytes() + self.options.slack_bytes {
+        let is_over = |times: u64| {
+            self.layout.row_count() as u64 > times * self.options.max_rows
+                || dead_bytes > self.layout.live_bytes() + times * self.options.slack_bytes
+        };
+        if !is_over(1) {
+            return Ok(());
+        }
+        let mut holders = self.layout.holders_of_oldest();
+        if !is_over(LATE) {
+            holders.retain(|group| self.layout.is_within(*group, RESET_BYTES));
+        }
+        if holders.is_empty() {
             return Ok(());
         }
         // Moving frees the oldest row, and settling takes it out: one row for each commit.
@@ -211,7 +226,7 @@ impl LogWriter {
         let txn = self.db.begin_read()?;
         let rows = Rows { settled: txn.open_table(ROWS)?, journaled: &self.journaled };
         let mut moved = 0;
-        for group in self.layout.holders_of_oldest() {
+        for group in holders {
             if moved >= RESET_BYTES {
                 break;
             }
