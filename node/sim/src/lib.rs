@@ -1,0 +1,1 @@
+//! Proof by simulation: a whole cluster on one thread under faults from one seed, and the log under every crash.

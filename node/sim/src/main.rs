@@ -1,0 +1,2 @@
+//! `wardlock-sim`: runs seeds, one or many, and crash campaigns.
+fn main() {}
