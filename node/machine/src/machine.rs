@@ -255,6 +255,11 @@ impl Machine {
         self.home.gone(session, self.incarnation()) == Outcome::Ended && self.home.get(session).is_none()
     }
 
+    /// The sessions that are attached here, those that are being dropped too.
+    pub fn attached(&self) -> impl Iterator<Item = SessionId> {
+        self.ledger.seats.sorted().into_iter().map(|(session, _)| *session)
+    }
+
     /// Every queued request, by session.
     pub fn waiting(&self) -> impl Iterator<Item = (SessionId, RequestId, Key)> {
         let seats = self.ledger.seats.sorted();

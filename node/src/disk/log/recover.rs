@@ -110,7 +110,7 @@ pub(super) fn open(
 ) -> Result<(Database, Journal, Recovered), OpenError> {
     let is_empty = storage.len().map_err(JournalError::Io)? == 0;
     if is_empty {
-        lay_out(&*storage, options.journal_pages, rand::random()).map_err(JournalError::Io)?;
+        lay_out(&*storage, options.journal_pages, wardlock_router::random::any()).map_err(JournalError::Io)?;
     }
     let (journal, behind) = Journal::open(storage)?;
     // Where the database was cut off, an empty one must not take its place.
