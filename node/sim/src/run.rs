@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
+    runtime::RngSeed,
     sync::watch,
     time::{Instant, sleep},
 };
@@ -48,7 +49,9 @@ pub struct Settings {
 pub fn run(seed: u64, settings: &Settings) -> (Record, Duration) {
     let mut random = StdRng::seed_from_u64(seed);
     wardlock_router::random::seed(random.random());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let chance = RngSeed::from_bytes(&random.random::<[u8; 16]>());
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).rng_seed(chance).build();
     runtime.expect("a runtime without I/O").block_on(async {
         let begun = Instant::now();
         let record = story(&mut random, settings).await;
