@@ -22,21 +22,23 @@ use std::{
 
 use tokio::time::Instant;
 
+mod failures;
 mod find;
 mod flips;
-mod failures;
 mod record;
 mod report;
+#[cfg(test)]
+mod tests;
 mod walk;
 mod work;
 
+use self::record::{Plan, record};
 pub use self::{
     failures::{FailureReport, failures},
     flips::{FlipReport, flips},
     report::Report,
     walk::Loss,
 };
-use self::record::{Plan, record};
 
 /// How much a campaign looks at. Without one of `--images`, `--flips` and `--failures` it does all three.
 #[derive(Clone, Debug, clap::Args)]
@@ -191,7 +193,8 @@ pub fn points(campaign: &Campaign) -> Result<Report, Loss> {
     let (ended, outcome) = (AtomicBool::new(false), Mutex::new(Ok(Report::default())));
     let started = Instant::now();
     let work = || {
-        while !ended.load(Relaxed) && (progress.load(Relaxed) < campaign.images || next.load(Relaxed) == campaign.seed) {
+        while !ended.load(Relaxed) && (progress.load(Relaxed) < campaign.images || next.load(Relaxed) == campaign.seed)
+        {
             let seed = next.fetch_add(1, Relaxed);
             if campaign.only.is_some() && seed > campaign.seed {
                 break;
@@ -216,13 +219,16 @@ pub fn points(campaign: &Campaign) -> Result<Report, Loss> {
         }
     });
     let outcome = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
-    outcome.map(|report| Report { took: started.elapsed(), ..report })
+    outcome.map(|report| report.lasting(started.elapsed()))
 }
 
 /// One recording, and all images of it.
 fn one(campaign: &Campaign, seed: u64, progress: &AtomicU64) -> Result<Report, Loss> {
-    let recording =
-        record(&campaign.plan(seed)).map_err(|what| Loss { seed, call: None, what: format!("while it ran: {what}") })?;
+    let recording = record(&campaign.plan(seed)).map_err(|what| Loss {
+        seed,
+        call: None,
+        what: format!("while it ran: {what}"),
+    })?;
     if let Some(why) = recording.fatal.first() {
         return Err(Loss { seed, call: None, what: format!("the log gave up on a disk without fault: {why}") });
     }

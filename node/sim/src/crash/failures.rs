@@ -130,9 +130,7 @@ fn check(recording: &Recording, seed: u64) -> Result<Struck, String> {
 
 fn start(disks: [&Disk; 2], recording: &Recording, survivors: Survivors) -> Result<(), String> {
     let [log, snapshots] = disks.map(|disk| disk.survive(survivors));
-    let found = Found {
-        log: find::open_log(&log, &recording.plan.options())?,
-        snapshots: find::open_snapshots(&snapshots)?,
-    };
+    let found =
+        Found { log: find::open_log(&log, &recording.plan.options())?, snapshots: find::open_snapshots(&snapshots)? };
     found.check(&recording.expected, &recording.end).map_err(|what| format!("{survivors:?}: {what}"))
 }

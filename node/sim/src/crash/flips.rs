@@ -150,13 +150,15 @@ impl FlipReport {
         let mut missing = Vec::new();
         for kind in Kind::ALL {
             for file in [LOG, SNAPSHOTS] {
-                let in_database = !matches!(kind, Kind::LogHeader | Kind::Record | Kind::LastRecord | Kind::JournalRest);
+                let in_database =
+                    !matches!(kind, Kind::LogHeader | Kind::Record | Kind::LastRecord | Kind::JournalRest);
                 // Snapshots are few and stand in a handful of leaves.
                 if file == SNAPSHOTS && (!in_database || kind == Kind::Branch) {
                     continue;
                 }
                 let outcomes = self.sum(|at, of| at == file && of == kind);
-                let can_be_noticed = !matches!(kind, Kind::JournalRest | Kind::OlderSlot | Kind::HeaderRest | Kind::Free);
+                let can_be_noticed =
+                    !matches!(kind, Kind::JournalRest | Kind::OlderSlot | Kind::HeaderRest | Kind::Free);
                 let noticed = outcomes.refused + outcomes.panicked + outcomes.rolled_back;
                 if outcomes.all() < 8 || (can_be_noticed && kind != Kind::GodByte && noticed * 50 < outcomes.all()) {
                     missing.push(format!("{} of {}: {outcomes:?}", kind.name(), file_name(file)));

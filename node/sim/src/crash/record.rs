@@ -224,7 +224,7 @@ impl Run {
             self.struck = Some(self.work.moment().confirmed);
         }
         if self.phase == Phase::Running && file == LOG && self.work.one_in(8) {
-            self.work.step(true);
+            self.work.step_amid();
         }
     }
 

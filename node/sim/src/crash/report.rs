@@ -14,7 +14,7 @@ pub struct Report {
     one_phase: Images,
     two_phase: Images,
     tally: Tally,
-    pub(super) took: Duration,
+    took: Duration,
 }
 
 impl Report {
@@ -22,6 +22,10 @@ impl Report {
         let (one_phase, two_phase) =
             if recording.plan.two_phase { (Images::default(), images) } else { (images, Images::default()) };
         Report { recordings: 1, one_phase, two_phase, tally: recording.tally, took: Duration::ZERO }
+    }
+
+    pub(super) fn lasting(self, took: Duration) -> Report {
+        Report { took, ..self }
     }
 
     pub(super) fn add(&mut self, other: &Report) {

@@ -145,7 +145,8 @@ impl Walk<'_> {
         // Few sectors have few subsets.
         let torn = if sectors < 4 { torn.min((1 << sectors) - 1) } else { torn };
         let torn = (0..torn).map(|number| Survivors::Torn(seed_of(self.recording.plan.seed, call, number)));
-        let whole: &[Survivors] = if sectors == 0 { &[Survivors::Synced] } else { &[Survivors::Synced, Survivors::All] };
+        let whole: &[Survivors] =
+            if sectors == 0 { &[Survivors::Synced] } else { &[Survivors::Synced, Survivors::All] };
         for survivors in whole.iter().copied().chain(torn) {
             self.start(call, survivors, moment).map_err(|what| format!("{survivors:?}: {what}"))?;
             self.images.at[done as usize] += 1;

@@ -20,7 +20,7 @@ use openraft::{
 };
 use wardlock::{
     disk::log::GroupLog,
-    raft::types::{Entry, LogId, Proposal, Types, Vote, pos_from_wire, vote_from_wire},
+    raft::types::{Entry, LogId, Proposal, Types, Vote, pos_from_wire, pos_to_wire, vote_from_wire},
 };
 use wardlock_placement::ReplicaId;
 use wardlock_wire::raft as wire;
@@ -193,7 +193,7 @@ impl Work {
         for (at, (((view, committed), snapshot), log)) in found.iter().zip(snapshots).zip(logs).enumerate() {
             let group = &mut self.groups[at];
             let last = view.entries.last().map(|entry| entry.log_id).or(view.purged);
-            let seen = last.map_or(0, |last| last.leader_id.term).max(view.vote.map_or(0, |vote| vote.leader_id.term));
+            let seen = last.map_or(0, |last| *last.leader_id).max(view.vote.map_or(0, |vote| vote.leader_id.term));
             *group = Group {
                 log: Some(log),
                 now: view.clone(),
@@ -278,6 +278,19 @@ impl Work {
             _ => self.append(at),
         }
         Todo::Nothing
+    }
+
+    /// Calls amid a call to the disk: one, or what a follower does when a new leader corrects it.
+    pub(crate) fn step_amid(&mut self) {
+        let at = self.random.below(GROUPS as u64) as usize;
+        if self.random.one_in(2) || self.groups[at].is_voting || self.groups[at].log.is_none() {
+            self.step(true);
+            return;
+        }
+        self.did.amid += 1;
+        self.truncate(at);
+        self.append(at);
+        self.commit(at);
     }
 
     fn log(&self, at: usize) -> GroupLog {
@@ -382,7 +395,7 @@ impl Work {
         let last = applied[self.random.below(applied.len() as u64) as usize];
         let large = self.large_snapshots && self.random.one_in(6);
         let bytes = if large { 270_000 } else { self.random.below(1_500) as usize };
-        let saved = Saved { last: wire::LogPos { term: last.leader_id.term, index: last.index }, bytes };
+        let saved = Saved { last: pos_to_wire(last), bytes };
         Todo::Save { group: at, saved, purge: !self.random.one_in(3) }
     }
 

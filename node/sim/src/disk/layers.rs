@@ -95,9 +95,7 @@ impl Layers {
             self.synced.share(&self.now, *page);
         }
         // A page goes to the disk whole, with whatever else stands in it.
-        self.lost.retain(|call| {
-            matches!(call, Call::Write(..)) && pages(call).all(|page| !self.dirty.contains(&page))
-        });
+        self.lost.retain(|call| matches!(call, Call::Write(..)) && pages(call).all(|page| !self.dirty.contains(&page)));
         self.dirty.clear();
         self.pending.clear();
     }

@@ -41,8 +41,7 @@ fn an_older_write_may_survive_a_newer_one_to_the_same_place() {
     let disk = Disk::with(vec![0; PAGE]);
     write(&disk, 0, 1, SECTOR);
     write(&disk, 0, 2, SECTOR);
-    let found: BTreeSet<u8> =
-        (0..64).map(|seed| disk.survive(Survivors::Torn(seed)).to_bytes()[0]).collect();
+    let found: BTreeSet<u8> = (0..64).map(|seed| disk.survive(Survivors::Torn(seed)).to_bytes()[0]).collect();
     assert_eq!(found, BTreeSet::from([0, 1, 2]));
 }
 
