@@ -59,10 +59,10 @@ pub struct Args {
     #[arg(long)]
     only: Option<usize>,
     /// Torn images for each call.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 8)]
     torn: u64,
     /// Calls of the workload in one recording, about.
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 200)]
     steps: u64,
     /// Threads; by default as many as there are processors.
     #[arg(long)]
@@ -70,7 +70,7 @@ pub struct Args {
 }
 
 const DEFAULT_IMAGES: u64 = 100_000;
-const DEFAULT_FLIPS: u64 = 50_000;
+const DEFAULT_FLIPS: u64 = 100_000;
 const DEFAULT_FAILURES: u64 = 2;
 
 /// Runs the command.

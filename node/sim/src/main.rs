@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use wardlock_sim::crash;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Proof by simulation.
 #[derive(Parser)]
 #[command(name = "wardlock-sim")]

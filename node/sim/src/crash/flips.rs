@@ -84,11 +84,6 @@ impl Kind {
             Kind::Free => "redb free page",
         }
     }
-
-    /// So few bytes that each of their bits is flipped.
-    fn is_small(self) -> bool {
-        matches!(self, Kind::LogHeader | Kind::GodByte | Kind::Geometry | Kind::NewerSlot | Kind::OlderSlot)
-    }
 }
 
 /// What came of the damage to one kind of page.
@@ -266,7 +261,10 @@ fn choose(recording: &Recording) -> Result<Vec<Victim>, String> {
         let What::Call(file, call) = &event.what else { continue };
         layers[*file].apply(call);
         match (event.point, call) {
-            (Point::JournalWrite, Call::Write(at, data)) => records.push((*at, at + data.len() as u64)),
+            (Point::JournalWrite, Call::Write(at, data)) => {
+                let length = data.get(24..).and_then(|rest| rest.first_chunk()).map_or(0, |at| u32::from_le_bytes(*at));
+                records.push((*at, at + 28 + u64::from(length)));
+            }
             (Point::DatabaseSync | Point::Recovery | Point::Stop, _) if *file == LOG => records.clear(),
             _ => {}
         }
@@ -276,7 +274,11 @@ fn choose(recording: &Recording) -> Result<Vec<Victim>, String> {
         }
         let images = layers.each_ref().map(|layers| layers.survive(Survivors::Synced));
         let whole = start(&images, &options)?;
-        let before = last[*file].replace(whole.clone());
+        // The other file is as it is now.
+        let before = last[*file].replace(whole.clone()).map(|last| match *file {
+            LOG => Found { snapshots: whole.snapshots.clone(), ..last },
+            _ => Found { log: whole.log.clone(), ..last },
+        });
         let is_wanted = before.as_ref() != Some(&whole)
             && match event.point {
                 Point::JournalSync => records.len() > 1 && random.one_in(10),
@@ -361,11 +363,12 @@ fn kinds(file: usize, image: &Image, records: &[(u64, u64)], read: &[(u64, u64)]
     let behind = if file == LOG { BEHIND } else { 0 };
     if file == LOG {
         put(Kind::LogHeader, 0, 28);
-        let used = records.last().map_or(page, |(_, end)| *end);
+        let mut used = 28;
         for (at, (from, to)) in records.iter().enumerate() {
+            put(Kind::JournalRest, used, *from);
             put(if at + 1 == records.len() { Kind::LastRecord } else { Kind::Record }, *from, *to);
+            used = *to;
         }
-        put(Kind::JournalRest, 28, page);
         put(Kind::JournalRest, used, BEHIND);
     }
     let transaction = |slot: u64| {
@@ -413,16 +416,18 @@ fn damage(victim: &Victim, seed: u64, each: u64) -> Result<FlipReport, String> {
             ranges[0].0
         };
         let mut random = Random::new(seed_of(seed, *kind as usize, ranges[0].0 ^ bytes));
-        let times = if kind.is_small() { bytes * 8 } else { each };
+        // Of what is small each bit is flipped.
+        let is_small = bytes <= each;
+        let times = if is_small { bytes * 8 } else { each };
         for time in 0..times {
             let mut damaged = image.clone();
-            let (at, what) = if !kind.is_small() && time % 16 == 0 {
+            let (at, what) = if !is_small && time % 16 == 0 {
                 let sector = byte(random.below(bytes)) / SECTOR as u64 * SECTOR as u64;
                 damaged.write(sector, &[0; SECTOR]);
                 report.sectors += 1;
                 (None, format!("the sector at {sector} is zeros"))
             } else {
-                let bit = if kind.is_small() { time } else { random.below(bytes * 8) };
+                let bit = if is_small { time } else { random.below(bytes * 8) };
                 let bit = byte(bit / 8) * 8 + bit % 8;
                 damaged.flip(bit);
                 (Some(bit / 8), format!("bit {} of byte {} is flipped", bit % 8, bit / 8))
@@ -441,9 +446,10 @@ fn damage(victim: &Victim, seed: u64, each: u64) -> Result<FlipReport, String> {
                     outcomes.rolled_back += 1;
                 }
                 Some(Ok(found)) => {
-                    let (was, is) = (&victim.whole.log.groups, &found.log.groups);
-                    let group = was.iter().zip(is).position(|(was, is)| was != is);
-                    return Err(told(&format!("other contents are found, first of group {group:?}")));
+                    let is_before = victim.before.as_ref() == Some(&found);
+                    let older =
+                        if is_before { "those before the last commit" } else { "neither those of now nor of before" };
+                    return Err(told(&format!("other contents are found, {older}")));
                 }
             }
         }
@@ -457,7 +463,7 @@ impl Victim {
         match kind {
             Kind::LastRecord => true,
             Kind::NewerSlot | Kind::Branch | Kind::Leaf => !self.two_phase || self.file == SNAPSHOTS,
-            Kind::GodByte => true,
+            Kind::GodByte => self.two_phase && self.file == LOG,
             _ => false,
         }
     }

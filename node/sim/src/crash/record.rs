@@ -433,8 +433,15 @@ fn open(run: &Shared) -> Result<Option<(SharedLog, LogWriter, Snapshots)>, Strin
             };
         }
     };
-    let found = find::read(&log, &snapshots)?;
+    let found = find::read(&log, &snapshots);
     let mut this = locked(run);
+    let found = match found {
+        Err(error) if this.struck.is_some() => {
+            this.fatal.push(error);
+            return Ok(None);
+        }
+        found => found?,
+    };
     let moment = this.work.moment();
     found.check(&Expected::new(&this.work), &moment)?;
     let logs: Vec<GroupLog> = (0..GROUPS as u32).map(|group| log.group(GroupId(group))).collect();

@@ -62,7 +62,7 @@ impl Report {
             let share = if point == Point::DatabaseLength { 20_000 } else { 500 };
             need(&format!("images after a {}", point.name()), both.at[point as usize], (wanted / share).max(1));
         }
-        need("recoveries cut again", both.cut_again, wanted / 500);
+        need("recoveries cut again", both.cut_again, wanted / 100);
         need("images written on", both.went_on, wanted / 2_000);
         if self.recordings >= 8 {
             need("images of two-phase commits", self.two_phase.all(), wanted / 5);

@@ -24,7 +24,7 @@ use super::{
 use crate::disk::{Call, Disk, Image, Layers, Survivors};
 
 /// One image in so many is also cut in its recovery, and one written on.
-const DEEP: u64 = 64;
+const DEEP: u64 = 256;
 
 /// A promise that was broken, and how to see it again.
 #[derive(Clone, Debug)]
