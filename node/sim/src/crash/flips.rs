@@ -425,14 +425,14 @@ fn damage(victim: &Victim, seed: u64, each: u64) -> Result<FlipReport, String> {
                 let sector = byte(random.below(bytes)) / SECTOR as u64 * SECTOR as u64;
                 damaged.write(sector, &[0; SECTOR]);
                 report.sectors += 1;
-                (None, format!("the sector at {sector} is zeros"))
+                ((sector, sector + SECTOR as u64), format!("the sector at {sector} is zeros"))
             } else {
                 let bit = if is_small { time } else { random.below(bytes * 8) };
                 let bit = byte(bit / 8) * 8 + bit % 8;
                 damaged.flip(bit);
-                (Some(bit / 8), format!("bit {} of byte {} is flipped", bit % 8, bit / 8))
+                ((bit / 8, bit / 8 + 1), format!("bit {} of byte {} is flipped", bit % 8, bit / 8))
             };
-            let is_read = at.is_none_or(|at| victim.read.iter().any(|(from, to)| (*from..*to).contains(&at)));
+            let is_read = victim.read.iter().any(|(from, to)| *from < at.1 && at.0 < *to);
             let outcomes = report.outcomes.entry((victim.file, victim.two_phase, *kind)).or_default();
             let told = |why: &str| format!("{}: {what}, in a {}: {why}", victim.name, kind.name());
             match victim.start_from(damaged) {

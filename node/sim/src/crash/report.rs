@@ -69,19 +69,19 @@ impl Report {
             need("images of one-phase commits", self.one_phase.all(), wanted / 5);
         }
         let runs = self.recordings;
-        need("commits in the journal", tally.journal_commits, 20 * runs);
-        need("commits in the database", tally.database_commits, 20 * runs);
-        need("votes", tally.did.votes, 5 * runs);
-        need("appends", tally.did.appends, 50 * runs);
-        need("truncations", tally.did.truncations, 10 * runs);
-        need("purges", tally.did.purges, 10 * runs);
-        need("snapshots installed past the end", tally.did.installs, runs / 2);
-        need("committed positions", tally.did.commits, 10 * runs);
-        need("snapshots saved", tally.did.snapshots, 10 * runs);
-        need("calls amid a commit", tally.did.amid, 5 * runs);
-        need("groups moved", tally.moves, 2 * runs);
-        need("clean stops", tally.stops, runs / 2);
-        need("power cuts", tally.cuts, runs);
+        need("commits in the journal", tally.journal_commits, 3 * runs);
+        need("commits in the database", tally.database_commits, 8 * runs);
+        need("votes", tally.did.votes, runs);
+        need("appends", tally.did.appends, 15 * runs);
+        need("truncations", tally.did.truncations, 3 * runs);
+        need("purges", tally.did.purges, 2 * runs);
+        need("snapshots installed past the end", tally.did.installs, runs / 8);
+        need("committed positions", tally.did.commits, 3 * runs);
+        need("snapshots saved", tally.did.snapshots, 2 * runs);
+        need("calls amid a commit", tally.did.amid, 2 * runs);
+        need("groups moved", tally.moves, runs / 2);
+        need("clean stops", tally.stops, runs / 4);
+        need("power cuts", tally.cuts, runs / 2);
         need("power cuts in a recovery", tally.cuts_in_recovery, runs / 8);
         missing
     }

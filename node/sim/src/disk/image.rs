@@ -99,10 +99,12 @@ impl Image {
         }
     }
 
-    /// Takes over one page of another image of the same length.
-    pub(super) fn share(&mut self, from: &Image, page: usize) {
-        if let (Some(to), Some(from)) = (self.pages.get_mut(page), from.pages.get(page)) {
-            to.clone_from(from);
+    /// Takes over one page of another image of the same length. It is copied, for both are written again soon.
+    pub(super) fn copy_page(&mut self, from: &Image, page: usize) {
+        match (self.pages.get_mut(page), from.pages.get(page)) {
+            (Some(to), Some(None)) => *to = None,
+            (Some(_), Some(Some(from))) => self.page_mut(page).copy_from_slice(&from[..]),
+            _ => {}
         }
     }
 

@@ -92,7 +92,7 @@ impl Layers {
     fn sync(&mut self) {
         self.synced.set_len(self.now.len() as u64);
         for page in &self.dirty {
-            self.synced.share(&self.now, *page);
+            self.synced.copy_page(&self.now, *page);
         }
         // A page goes to the disk whole, with whatever else stands in it.
         self.lost.retain(|call| matches!(call, Call::Write(..)) && pages(call).all(|page| !self.dirty.contains(&page)));
