@@ -224,13 +224,10 @@ pub fn points(campaign: &Campaign) -> Result<Report, Loss> {
 
 /// One recording, and all images of it.
 fn one(campaign: &Campaign, seed: u64, progress: &AtomicU64) -> Result<Report, Loss> {
-    let recording = record(&campaign.plan(seed)).map_err(|what| Loss {
-        seed,
-        call: None,
-        what: format!("while it ran: {what}"),
-    })?;
+    let lost = |what| Loss { seed, call: None, what, tried: progress.load(Relaxed) };
+    let recording = record(&campaign.plan(seed)).map_err(|what| lost(format!("while it ran: {what}")))?;
     if let Some(why) = recording.fatal.first() {
-        return Err(Loss { seed, call: None, what: format!("the log gave up on a disk without fault: {why}") });
+        return Err(lost(format!("the log gave up on a disk without fault: {why}")));
     }
     let images = walk::walk(&recording, campaign.torn, campaign.only, progress)?;
     Ok(Report::of(&recording, images))

@@ -54,8 +54,7 @@ impl fmt::Display for FailureReport {
 /// Lets each call, or one of so many, of a recording of this seed fail in every way.
 pub fn failures(seed: u64, steps: u64, one_in: u64) -> Result<FailureReport, Loss> {
     let plan = Plan { seed, steps, two_phase: false, restarts: false, failure: None };
-    let loss = |what| Loss { seed, call: None, what };
-    let whole = record(&plan).map_err(loss)?;
+    let whole = record(&plan).map_err(|what| Loss { seed, call: None, what, tried: 0 })?;
     let mut report = FailureReport::default();
     for file in [LOG, SNAPSHOTS] {
         let (calls, reads) = (whole.disks[file].count(), whole.disks[file].reads());
@@ -72,7 +71,10 @@ pub fn failures(seed: u64, steps: u64, one_in: u64) -> Result<FailureReport, Los
                 let told = format!("{failure:?} on file {file}");
                 let plan = Plan { failure: Some((file, failure)), ..plan.clone() };
                 let one = record(&plan).and_then(|recording| check(&recording, seed_of(seed, call as usize, 0)));
-                match one.map_err(|what| loss(format!("{told}: {what}")))? {
+                match one.map_err(|what| {
+                    let tried = report.struck.iter().sum();
+                    Loss { seed, call: None, what: format!("{told}: {what}"), tried }
+                })? {
                     Struck::No => {}
                     Struck::Start => {
                         report.in_start += 1;

@@ -13,7 +13,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     thread,
 };
@@ -221,21 +221,21 @@ pub fn flips(seed: u64, count: u64) -> Result<FlipReport, Loss> {
     for (at, two_phase) in [false, true, false, true].into_iter().enumerate() {
         let seed = seed + at as u64;
         let plan = Plan { seed, steps: 160, two_phase, restarts: false, failure: None };
-        let loss = |what| Loss { seed, call: None, what };
+        let loss = |what| Loss { seed, call: None, what, tried: 0 };
         let recording = record(&plan).map_err(loss)?;
         victims.extend(choose(&recording).map_err(loss)?);
     }
     let kinds: usize = victims.iter().map(|victim| victim.kinds.len()).sum();
     let each = count.div_ceil(kinds.max(1) as u64);
-    let next = AtomicUsize::new(0);
+    let (next, tried) = (AtomicUsize::new(0), AtomicU64::new(0));
     let outcome = Mutex::new(Ok(FlipReport::default()));
     let work = || {
         while let Some(victim) = victims.get(next.fetch_add(1, Relaxed)) {
-            let found = damage(victim, seed, each);
+            let found = damage(victim, seed, each, &tried);
             let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
             match (found, outcome.as_mut()) {
                 (Ok(report), Ok(all)) => all.add(&report),
-                (Err(what), Ok(_)) => *outcome = Err(Loss { seed, call: None, what }),
+                (Err(what), Ok(_)) => *outcome = Err(Loss { seed, call: None, what, tried: tried.load(Relaxed) }),
                 (_, Err(_)) => {}
             }
         }
@@ -401,7 +401,7 @@ fn kinds(file: usize, image: &Image, records: &[(u64, u64)], read: &[(u64, u64)]
 }
 
 /// Damages each kind of page in so many places.
-fn damage(victim: &Victim, seed: u64, each: u64) -> Result<FlipReport, String> {
+fn damage(victim: &Victim, seed: u64, each: u64, tried: &AtomicU64) -> Result<FlipReport, String> {
     let mut report = FlipReport { victims: 1, ..FlipReport::default() };
     let image = &victim.images[victim.file];
     for (kind, ranges) in &victim.kinds {
@@ -435,6 +435,7 @@ fn damage(victim: &Victim, seed: u64, each: u64) -> Result<FlipReport, String> {
             let is_read = victim.read.iter().any(|(from, to)| *from < at.1 && at.0 < *to);
             let outcomes = report.outcomes.entry((victim.file, victim.two_phase, *kind)).or_default();
             let told = |why: &str| format!("{}: {what}, in a {}: {why}", victim.name, kind.name());
+            tried.fetch_add(1, Relaxed);
             match victim.start_from(damaged) {
                 None if is_read => outcomes.panicked += 1,
                 Some(Err(_)) if is_read => outcomes.refused += 1,

@@ -105,7 +105,7 @@ impl Plan {
     pub(crate) fn options(&self) -> Options {
         Options {
             // Without a cache pages are read again each time, which gives other calls a place amid a commit.
-            cache_bytes: if self.seed % 3 == 0 { 0 } else { 1 << 20 },
+            cache_bytes: if self.seed.is_multiple_of(3) { 0 } else { 1 << 20 },
             settle_every: [1, 3, 12, 40][(self.seed % 4) as usize],
             journal_pages: JOURNAL_PAGES,
             linger: Duration::ZERO,

@@ -35,6 +35,8 @@ pub struct Loss {
     pub call: Option<usize>,
     /// What is wrong.
     pub what: String,
+    /// How many images, or bits, or failures, were tried until then.
+    pub tried: u64,
 }
 
 impl fmt::Display for Loss {
@@ -43,7 +45,7 @@ impl fmt::Display for Loss {
         if let Some(call) = self.call {
             write!(f, ", before call {call}")?;
         }
-        write!(f, ": {}", self.what)
+        write!(f, ": {} (number {} that was tried)", self.what, self.tried + 1)
     }
 }
 
@@ -105,6 +107,7 @@ pub(crate) fn walk(
                 seed: recording.plan.seed,
                 call: Some(call),
                 what: format!("after a {}: {what}", done.name()),
+                tried: progress.load(Relaxed),
             })?;
             walk.images.calls += 1;
         }
@@ -164,7 +167,7 @@ impl Walk<'_> {
                 let image = self.layers[LOG].survive(survivors);
                 let log = find::open_log(&image, &options)?;
                 let number = self.images.all() + call as u64;
-                if number % DEEP == 0 {
+                if number.is_multiple_of(DEEP) {
                     self.cut_again(&image, &log, number)?;
                 } else if number % DEEP == DEEP / 2 {
                     self.go_on(&image, &log)?;

@@ -176,7 +176,7 @@ impl Work {
             refused: 0,
             did: Did::default(),
             broken: None,
-            large_snapshots: seed % 8 == 0,
+            large_snapshots: seed.is_multiple_of(8),
         }
     }
 
