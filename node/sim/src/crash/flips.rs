@@ -281,7 +281,8 @@ fn choose(recording: &Recording) -> Result<Vec<Victim>, String> {
         });
         let is_wanted = before.as_ref() != Some(&whole)
             && match event.point {
-                Point::JournalSync => records.len() > 1 && random.one_in(10),
+                // The first record after a commit of the database is all that tells of its loss.
+                Point::JournalSync => random.one_in(if records.len() > 1 { 10 } else { 3 }),
                 Point::DatabaseSync => random.one_in(10),
                 _ => random.one_in(4),
             };
