@@ -31,7 +31,7 @@ use wardlock_wire::{Body, Lane};
 use crate::{
     checks::{End, ReplicaState},
     clock::{DRIFT_PPM, Drifting},
-    storage::Disk,
+    disk::{Disk, Survivors},
     world::World,
 };
 
@@ -187,8 +187,12 @@ impl Cluster {
         let machine = self.machine(node);
         for disk in &mut machine.disks {
             *disk = match how {
-                Stop::PowerOff => disk.power_off(random),
-                Stop::Drain | Stop::Kill => disk.cut(),
+                Stop::PowerOff => disk.power_off(match random.random_range(0..4) {
+                    0 => Survivors::Synced,
+                    1 => Survivors::All,
+                    _ => Survivors::Torn(random.random()),
+                }),
+                Stop::Drain | Stop::Kill => disk.kill(),
             };
         }
         self.hub.detach(node);

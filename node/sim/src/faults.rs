@@ -10,7 +10,7 @@ use wardlock_router::link::memory::Weather;
 use crate::{
     cluster::{Cluster, Stop},
     event::Event,
-    storage::Health,
+    disk::Failure,
     world::World,
 };
 
@@ -147,7 +147,7 @@ impl Injector {
         world.note(&format!("node {node} starts"));
         // Whoever starts it has seen to its disk.
         for disk in &cluster.machines[&node].disks {
-            disk.set_health(Health::Well);
+            disk.mend();
         }
         cluster.start(node).await;
     }
@@ -197,8 +197,12 @@ impl Injector {
             Kind::Slow => self.weather.jitter = Duration::from_millis(random.random_range(5..250)),
             Kind::WallClock => cluster.machines[&node].clock.set_wall(random.random_range(-3_600_000..3_600_000)),
             Kind::DiskFull | Kind::DiskBroken => {
-                let health = if kind == Kind::DiskFull { Health::Full } else { Health::Broken };
-                cluster.machines[&node].disks[random.random_range(0..2)].set_health(health);
+                let disk = &cluster.machines[&node].disks[random.random_range(0..2)];
+                let from = disk.count();
+                disk.fail(match kind {
+                    Kind::DiskFull => Failure::Full(from..u64::MAX),
+                    _ => Failure::Io(from..u64::MAX),
+                });
             }
             Kind::Transfer => {
                 let shard = GroupId(random.random_range(1..=cluster.shape.shards));
@@ -222,7 +226,7 @@ impl Injector {
         self.tend(cluster, world, random).await;
         for machine in cluster.machines.values() {
             for disk in &machine.disks {
-                disk.set_health(Health::Well);
+                disk.mend();
             }
         }
         let down: Vec<NodeId> = cluster.machines.keys().copied().filter(|node| !cluster.runs(*node)).collect();

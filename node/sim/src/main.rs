@@ -13,14 +13,25 @@ use std::{
 
 use clap::Parser;
 use wardlock_sim::{
+    crash,
     run::{Settings, run},
     world::Record,
 };
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs a whole cluster on one thread under faults, once for each seed, and checks every promise.
-#[derive(Debug, Parser)]
-#[command(version, after_help = "Examples:\n  wardlock-sim --seeds 300\n  wardlock-sim --seed 42 --trace")]
+#[derive(Parser)]
+#[command(
+    name = "wardlock-sim",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  wardlock-sim --seeds 300\n  wardlock-sim --seed 42 --trace\n  wardlock-sim crash --images 100000"
+)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// How many seeds
     #[arg(long, default_value_t = 100)]
     seeds: u64,
@@ -50,6 +61,12 @@ struct Args {
     plant: Option<String>,
 }
 
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Crashes the log after every call to its disk and compares what is found.
+    Crash(crash::Args),
+}
+
 /// What all seeds came to.
 #[derive(Default)]
 struct Total {
@@ -61,6 +78,9 @@ struct Total {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(Command::Crash(args)) = &args.command {
+        return crash::run(args);
+    }
     if let Some(name) = &args.plant
         && !wardlock_machine::planted::plant(name)
     {

@@ -121,7 +121,8 @@ pub(super) fn open(
         .set_cache_size(options.cache_bytes)
         .set_check_integrity_on_open(true)
         .create_with_backend(behind)?;
-    let txn = db.begin_write()?;
+    let mut txn = db.begin_write()?;
+    txn.set_two_phase_commit(options.two_phase);
     {
         let is_new = txn.list_tables()?.next().is_none();
         let mut format = txn.open_table(FORMAT)?;
