@@ -444,7 +444,7 @@ fn damage(victim: &Victim, seed: u64, each: u64, tried: &AtomicU64) -> Result<Fl
                 Some(Err(why)) => return Err(told(&format!("nothing reads it, and the start fails: {why}"))),
                 Some(Ok(found)) if found == victim.whole && is_read => outcomes.harmless += 1,
                 Some(Ok(found)) if found == victim.whole => outcomes.unread += 1,
-                Some(Ok(found)) if victim.before.as_ref() == Some(&found) && victim.may_roll_back(*kind) => {
+                Some(Ok(found)) if victim.before.as_ref() == Some(&found) && victim.may_roll_back(*kind, at) => {
                     outcomes.rolled_back += 1;
                 }
                 Some(Ok(found)) => {
@@ -461,9 +461,13 @@ fn damage(victim: &Victim, seed: u64, each: u64, tried: &AtomicU64) -> Result<Fl
 
 impl Victim {
     /// Where damage may pass for a commit that never finished. A two-phase commit has only one byte for that.
-    fn may_roll_back(&self, kind: Kind) -> bool {
+    fn may_roll_back(&self, kind: Kind, damaged: (u64, u64)) -> bool {
         match kind {
-            Kind::LastRecord => true,
+            // A sector that begins elsewhere may hold a part of it.
+            Kind::LastRecord | Kind::Record | Kind::JournalRest => {
+                let last = self.kinds.get(&Kind::LastRecord).into_iter().flatten();
+                last.into_iter().any(|(from, to)| *from < damaged.1 && damaged.0 < *to)
+            }
             Kind::NewerSlot | Kind::Branch | Kind::Leaf => !self.two_phase || self.file == SNAPSHOTS,
             Kind::GodByte => self.two_phase && self.file == LOG,
             _ => false,

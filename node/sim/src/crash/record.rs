@@ -28,6 +28,8 @@ pub(crate) const SNAPSHOTS: usize = 1;
 
 /// A test's journal has few pages, so that it is full often.
 const JOURNAL_PAGES: u32 = 16;
+/// The most calls between two steps that are made while the writer is at the disk.
+const AMID: u32 = 6;
 /// Where the database begins in the log's file.
 pub(crate) const BEHIND: u64 = (1 + JOURNAL_PAGES as u64) * PAGE as u64;
 
@@ -178,6 +180,8 @@ struct Run {
     cut_in: Option<u64>,
     /// The disks of the next life, once the power has gone.
     next: Option<[Disk; 2]>,
+    /// Calls that may still be made amid the writer's before the next step: it would never come to an end else.
+    amid_left: u32,
     in_journal: bool,
     dirty_database: bool,
     tally: Tally,
@@ -225,7 +229,8 @@ impl Run {
         }
         // Reads are rare but where a group is moved, amid the very commit that looks at its marks.
         let one_in = if matches!(call, Call::Read(..)) { 2 } else { 8 };
-        if self.phase == Phase::Running && file == LOG && self.work.one_in(one_in) {
+        if self.phase == Phase::Running && file == LOG && self.amid_left > 0 && self.work.one_in(one_in) {
+            self.amid_left -= 1;
             self.work.step_amid();
         }
     }
@@ -313,6 +318,7 @@ pub(crate) fn record(plan: &Plan) -> Result<Recording, String> {
         life: 0,
         cut_in: None,
         next: None,
+        amid_left: 0,
         in_journal: false,
         dirty_database: false,
         tally: Tally::default(),
@@ -461,6 +467,7 @@ async fn life(run: &Shared, steps: u64, snapshots: &Snapshots) -> u64 {
             if run.is_over() {
                 return made.max(1);
             }
+            run.amid_left = AMID;
             run.work.step(false)
         };
         match todo {
