@@ -17,7 +17,8 @@ use crate::{
     lock::{Ask, Lock, Short},
     locks::{LockAt, Locks},
     machine::Machine,
-    seat::Seat,
+    planted,
+    seat::{Answers, Seat},
     session::Home,
 };
 
@@ -126,7 +127,10 @@ fn check_seats(seats: Vec<(SessionId, Box<Seat>)>, ledger: &mut Ledger) -> Resul
     let Counters { nonce, token, now, .. } = ledger.counters;
     ensure(rising(&seats), "the seats are out of order")?;
     ensure(seats.len() + ledger.pending.len() <= limits::ATTACHMENTS, "too many sessions are attached")?;
-    for (session, seat) in seats {
+    for (session, mut seat) in seats {
+        if planted!("dedup-not-in-snapshot") {
+            seat.answers = Answers::default();
+        }
         ensure(seat.is_sound(nonce, token), "a seat is not as one can be")?;
         let mut keys = BTreeSet::new();
         for answer in seat.answers.keyed() {
@@ -149,7 +153,10 @@ fn check_locks(stored: Vec<(Key, Lock)>, ledger: &mut Ledger) -> Result<Locks, R
     ensure(rising(&stored), "the locks are out of order")?;
     let mut arrivals = BTreeSet::new();
     let mut locks = Locks::default();
-    for (key, lock) in stored {
+    for (key, mut lock) in stored {
+        if planted!("queue-order-lost-on-restore") {
+            lock.queue.turn_round();
+        }
         ensure(!lock.is_idle(), "invariant 8: an idle lock is stored")?;
         ensure(lock.is_sound(), "invariants 1, 2, 4: holders or waiters that cannot be together")?;
         ensure(lock.revision <= revision, "a lock changed at a revision to come")?;
@@ -177,6 +184,9 @@ fn check_locks(stored: Vec<(Key, Lock)>, ledger: &mut Ledger) -> Result<Locks, R
     }
     for (_, seat) in ledger.seats.sorted() {
         ensure(!seat.is_over_limit(), "a session has too much")?;
+    }
+    if planted!("tokens-from-what-is-held") {
+        ledger.counters.token = ledger.grants.sorted().last().map_or(Token(0), |grant| *grant.0);
     }
     Ok(locks)
 }
