@@ -183,7 +183,10 @@ impl Lock {
                 let beside = |held: &Held| held.ask.mode == Mode::Shared || planted!("shared-beside-exclusive");
                 !self.is_full() && self.holders.first().is_none_or(beside)
             }
-            Mode::Semaphore { permits } => self.holders.len() < permits as usize,
+            Mode::Semaphore { permits } => {
+                let holders = self.holders.len();
+                holders < permits as usize || planted!("one-permit-too-many") && holders == permits as usize
+            }
         }
     }
 

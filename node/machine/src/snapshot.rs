@@ -4,7 +4,10 @@
 //! equal bytes. Restoring builds the indexes anew and checks that the state could have come about; bytes
 //! come from disks and peers, so nothing here panics on them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +51,7 @@ struct Image<'a> {
     counters: &'a Counters,
     locks: Vec<(&'a Key, &'a Lock)>,
     pending: &'a BTreeMap<SessionId, Nonce>,
-    seats: Vec<(&'a SessionId, &'a Seat)>,
+    seats: Vec<(&'a SessionId, Cow<'a, Seat>)>,
     home: &'a Home,
 }
 
@@ -70,7 +73,7 @@ impl Machine {
             counters: &ledger.counters,
             locks: self.locks.sorted(),
             pending: &ledger.pending,
-            seats: ledger.seats.sorted().into_iter().map(|(id, seat)| (id, &**seat)).collect(),
+            seats: ledger.seats.sorted().into_iter().map(|(id, seat)| (id, written(seat))).collect(),
             home: &self.home,
         };
         postcard::to_stdvec(&(VERSION, image)).expect("plain data in memory always encodes")
@@ -106,6 +109,16 @@ impl Machine {
     }
 }
 
+/// A seat as it is written: as it is.
+fn written(seat: &Seat) -> Cow<'_, Seat> {
+    if planted!("dedup-not-in-snapshot") {
+        let mut lacking = seat.clone();
+        lacking.answers = Answers::default();
+        return Cow::Owned(lacking);
+    }
+    Cow::Borrowed(seat)
+}
+
 fn ensure(holds: bool, what: &'static str) -> Result<(), RestoreError> {
     if holds { Ok(()) } else { Err(RestoreError::Broken(what)) }
 }
@@ -127,10 +140,7 @@ fn check_seats(seats: Vec<(SessionId, Box<Seat>)>, ledger: &mut Ledger) -> Resul
     let Counters { nonce, token, now, .. } = ledger.counters;
     ensure(rising(&seats), "the seats are out of order")?;
     ensure(seats.len() + ledger.pending.len() <= limits::ATTACHMENTS, "too many sessions are attached")?;
-    for (session, mut seat) in seats {
-        if planted!("dedup-not-in-snapshot") {
-            seat.answers = Answers::default();
-        }
+    for (session, seat) in seats {
         ensure(seat.is_sound(nonce, token), "a seat is not as one can be")?;
         let mut keys = BTreeSet::new();
         for answer in seat.answers.keyed() {

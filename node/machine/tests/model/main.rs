@@ -38,6 +38,8 @@ fn config() -> ProptestConfig {
     ProptestConfig {
         cases: if said("PROPTEST_CASES") { default.cases } else { CASES },
         max_shrink_iters: if said("PROPTEST_MAX_SHRINK_ITERS") { default.max_shrink_iters } else { 5_000 },
+        // To cut a history down to what matters takes this long at the most, in milliseconds.
+        max_shrink_time: if said("PROPTEST_MAX_SHRINK_TIME") { default.max_shrink_time } else { 60_000 },
         failure_persistence: None,
         ..default
     }
