@@ -7,7 +7,7 @@
 set -u
 cd "$(dirname "$0")/../../.." || exit 1
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/planted" RUSTFLAGS="--cfg wardlock_planted"
-export PROPTEST_MAX_SHRINK_ITERS="${PROPTEST_MAX_SHRINK_ITERS:-0}"
+export PROPTEST_CASES="${PROPTEST_CASES:-60}" PROPTEST_MAX_SHRINK_ITERS="${PROPTEST_MAX_SHRINK_ITERS:-0}"
 out=$(mktemp) || exit 1
 trap 'rm -f "$out"' EXIT
 cargo test -q -p wardlock-machine --test model --test scripts --no-run || exit 1
