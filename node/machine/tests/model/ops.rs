@@ -166,6 +166,8 @@ pub(crate) enum Theme {
     Everything,
     /// One lock, long queues, priorities.
     Crowd,
+    /// The same of a semaphore.
+    Pool,
     /// Leases, waits and delays that run out.
     Time,
     /// Answers that were lost.
@@ -235,12 +237,12 @@ fn picks() -> BoxedStrategy<Picks> {
 }
 
 fn terms(theme: Theme) -> BoxedStrategy<Terms> {
-    // Of a crowd most want to wait, and in few ways.
-    let (tries, modes) = match theme {
-        Theme::Crowd => (1, 0..5u8),
-        _ => (3, 0..9u8),
+    // Of a crowd most want to wait. One lock cannot be used in many ways at once.
+    let (tries, mode) = match theme {
+        Theme::Crowd => (1, (0..5u8).boxed()),
+        Theme::Pool => (1, prop_oneof![24 => 5..8u8, 1 => 0..9u8].boxed()),
+        _ => (3, prop_oneof![6 => 0..5u8, 2 => 0..9u8].boxed()),
     };
-    let mode = if matches!(theme, Theme::Crowd) { modes.boxed() } else { prop_oneof![6 => 0..5u8, 2 => modes].boxed() };
     let priority = prop_oneof![5 => Just(0), 1 => Just(-1), 2 => Just(1), 1 => Just(2)];
     let rest = (length(4, 1_000, 8_000), prop::bool::weighted(0.2), 0..250u8);
     (mode, lease(), length(tries, 500, 20_000), priority, rest)
@@ -265,12 +267,16 @@ fn op(theme: Theme) -> BoxedStrategy<Op> {
         }
     };
     let on = || {
-        if matches!(theme, Theme::Crowd) { prop_oneof![4 => Just(0u8), 1 => 0..5u8].boxed() } else { (0..5u8).boxed() }
+        if matches!(theme, Theme::Crowd | Theme::Pool) {
+            prop_oneof![4 => Just(0u8), 1 => 0..5u8].boxed()
+        } else {
+            (0..5u8).boxed()
+        }
     };
     // Weights: acquire, release, renew, retry, tick, coming and going, home, the range.
     let [acquire, release, renew, retry, tick, come, home, range] = match theme {
         Theme::Everything => [90, 48, 15, 24, 24, 9, 12, 2],
-        Theme::Crowd => [120, 42, 6, 15, 15, 3, 3, 1],
+        Theme::Crowd | Theme::Pool => [120, 42, 6, 15, 15, 3, 3, 1],
         Theme::Time => [90, 24, 24, 12, 60, 6, 6, 1],
         Theme::Retries => [72, 36, 24, 90, 12, 6, 6, 1],
         Theme::Sessions => [36, 12, 6, 12, 12, 48, 48, 4],
@@ -344,13 +350,14 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
     let theme = prop_oneof![
         3 => Just(Theme::Everything),
         2 => Just(Theme::Crowd),
+        2 => Just(Theme::Pool),
         2 => Just(Theme::Time),
         2 => Just(Theme::Retries),
-        1 => Just(Theme::Sessions),
+        2 => Just(Theme::Sessions),
         1 => Just(Theme::Memory),
     ];
-    let most = |theme| if matches!(theme, Theme::Memory) { 200 } else { 120 };
+    let length = |theme| if matches!(theme, Theme::Memory) { 130..180 } else { 30..120 };
     theme.prop_flat_map(move |theme| {
-        vec(entry(theme), 30..most(theme)).prop_map(move |entries| History { theme, entries })
+        vec(entry(theme), length(theme)).prop_map(move |entries| History { theme, entries })
     })
 }
