@@ -8,13 +8,15 @@ use wardlock_machine::Token;
 use super::{At, Check, Verdict};
 use crate::event::{Believes, Event, Op};
 
+/// A read under way: what it must show if it is still held then, and must not show.
+type Open = (Vec<(Token, Believes)>, BTreeSet<Token>);
+
 /// Holders and reads under way.
 #[derive(Default)]
 pub(super) struct Reads {
     held: BTreeMap<String, BTreeMap<Token, Believes>>,
     gone: BTreeMap<String, BTreeSet<Token>>,
-    /// What each read must show if it is still held then, and must not show.
-    open: BTreeMap<Op, (Vec<(Token, Believes)>, BTreeSet<Token>)>,
+    open: BTreeMap<Op, Open>,
 }
 
 impl Check for Reads {
