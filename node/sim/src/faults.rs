@@ -9,8 +9,8 @@ use wardlock_router::link::memory::Weather;
 
 use crate::{
     cluster::{Cluster, Stop},
-    event::Event,
     disk::Failure,
+    event::Event,
     world::World,
 };
 
