@@ -14,7 +14,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
-use wardlock_machine::{Millis, SessionId, WallMs, limits};
+use wardlock_machine::{Millis, SessionId, WallMs, limits, planted};
 use wardlock_router::{link::Replier, random};
 use wardlock_wire::{KeptAlive, Response};
 
@@ -112,7 +112,7 @@ impl Deadlines {
             return Heard::Expiry;
         }
         entry.heard = Some(wall);
-        entry.deadline = now + entry.ttl;
+        entry.deadline = now + if planted!("session-early-end") { entry.ttl / 2 } else { entry.ttl };
         match entry.state {
             State::Checkpointed(number) => Heard::Clearing(number),
             _ => Heard::Round,
