@@ -1,12 +1,14 @@
 //! The promises, each a check that listens to all that happens. A check is told of events in their order and of
 //! the cluster's state at the end; it says what is wrong, or nothing.
 
+mod asked_for;
 mod attachments;
 mod durable;
 mod early_end;
 mod expiry;
 mod fairness;
 mod leaders;
+mod lock_delay;
 mod one_holder;
 mod reads;
 mod replicas;
@@ -18,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use wardlock_machine::{SessionId, Token};
+use wardlock_machine::{LockId, SessionId};
 use wardlock_placement::{GroupId, NodeId};
 
 use crate::event::Event;
@@ -60,7 +62,7 @@ pub struct Home {
 #[derive(Clone, Debug, Default)]
 pub struct End {
     /// The holders of every name, read when the faults had ended and the holders still believed.
-    pub reads: BTreeMap<String, Vec<Token>>,
+    pub reads: BTreeMap<String, Vec<LockId>>,
     /// Every group's replicas.
     pub replicas: BTreeMap<GroupId, BTreeMap<NodeId, ReplicaState>>,
     /// Where each open session is at home.
@@ -86,6 +88,8 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::<attachments::Attachments>::default(),
         Box::<watches::Watches>::default(),
         Box::<fairness::Fairness>::default(),
+        Box::<asked_for::AskedFor>::default(),
+        Box::<lock_delay::LockDelay>::default(),
         Box::<leaders::Leaders>::default(),
     ]
 }

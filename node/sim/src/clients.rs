@@ -1,16 +1,22 @@
 //! The population: clients as applications are, over the public client library. They open sessions, acquire, wait,
-//! hold, renew, release and read; they fall asleep past their TTL, and die.
+//! hold, renew, release and read, several things at once; they fall asleep past their TTL, and die. Some stand for
+//! election, and some only look on.
+
+mod holder;
+pub mod observers;
 
 use std::{sync::Arc, time::Duration};
 
-use rand::{RngExt, rngs::StdRng};
+use futures_util::future;
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{sync::watch, time::sleep};
-use wardlock_machine::{Key, Mode, Name, Query, Token};
-use wardlock_router::{Client, Connected, Guard, LockError, Session, SessionState, client::Boot, link::memory::Hub};
+use wardlock_machine::{Key, LockId, Name, Query};
+use wardlock_router::{Client, Connected, Session, SessionState, client::Boot, link::memory::Hub};
 
 use crate::{
     clock::{DRIFT_PPM, Drifting},
-    event::{Believes, Event},
+    event::Event,
     world::World,
 };
 
@@ -33,7 +39,7 @@ pub struct Life {
     pub hub: Hub,
     /// Where it looks for the map.
     pub seeds: Vec<String>,
-    /// The names that all clients share.
+    /// How many names all clients share.
     pub names: u32,
     /// Where all is told.
     pub world: Arc<World>,
@@ -43,20 +49,20 @@ pub struct Life {
     pub random: StdRng,
 }
 
-/// The name with this number. Names of elections and of locks do not meet.
+/// The name with this number.
 pub fn name(number: u32) -> String {
     format!("n/{number}")
 }
 
-/// Reads the holders' tokens of a name.
-pub async fn read(client: &Client, world: &World, name: &str, patience: Duration) -> Option<Vec<Token>> {
+/// Reads who holds a name.
+pub async fn read(client: &Client, world: &World, name: &str, patience: Duration) -> Option<Vec<LockId>> {
     let op = world.op();
     world.tell(Event::ReadBegan { op, name: name.to_owned() });
     let key = Key::lock(Name::new(name).expect("names are valid"));
     match client.read(Query::Object { key }, patience).await {
         Ok(wardlock_machine::Answer::Object(object)) => {
-            let holders: Vec<Token> =
-                object.into_iter().flat_map(|object| object.holders).map(|grant| grant.lock_id.token).collect();
+            let holders: Vec<LockId> =
+                object.into_iter().flat_map(|object| object.holders).map(|grant| grant.lock_id).collect();
             world.tell(Event::Read { op, name: name.to_owned(), holders: holders.clone() });
             Some(holders)
         }
@@ -88,7 +94,7 @@ pub async fn live(mut life: Life) {
     }
 }
 
-/// From one start of the client's process to its end.
+/// From one start of a client's process to its end.
 async fn incarnation(life: &mut Life, client: &Client, clock: &Arc<Drifting>) {
     if client.ready(Duration::from_secs(20)).await.is_err() {
         return;
@@ -124,7 +130,17 @@ enum Ends {
     Dies,
 }
 
+/// Does several things at once, until the first of them is done with the session.
 async fn use_session(life: &mut Life, session: &Session, clock: &Arc<Drifting>) -> Ends {
+    let width = life.random.random_range(1..=4);
+    let lanes = (0..width).map(|_| {
+        let life = life.branch();
+        Box::pin(lane(life, session, clock))
+    });
+    future::select_all(lanes.collect::<Vec<_>>()).await.0
+}
+
+async fn lane(mut life: Life, session: &Session, clock: &Arc<Drifting>) -> Ends {
     let rounds = life.random.random_range(3..30);
     for _ in 0..rounds {
         life.still().await;
@@ -132,8 +148,9 @@ async fn use_session(life: &mut Life, session: &Session, clock: &Arc<Drifting>) 
             return Ends::Closes;
         }
         match life.random.random_range(0..100) {
-            0..70 => hold(life, session, clock).await,
-            70..90 => {
+            0..66 => holder::hold(&mut life, session, clock).await,
+            66..74 => observers::stand(&mut life, session).await,
+            74..90 => {
                 let name = name(life.random.random_range(0..life.names));
                 read(session.client(), &life.world, &name, Duration::from_secs(3)).await;
             }
@@ -145,122 +162,8 @@ async fn use_session(life: &mut Life, session: &Session, clock: &Arc<Drifting>) 
     Ends::Closes
 }
 
-/// Asks for a lock, and if it comes keeps it for a while.
-async fn hold(life: &mut Life, session: &Session, clock: &Arc<Drifting>) {
-    let (world, client) = (Arc::clone(&life.world), life.number);
-    let random = &mut life.random;
-    let number = random.random_range(0..life.names);
-    let name = name(number);
-    // Each name has a mode that most ask for.
-    let mode = match (number % 4, random.random_range(0..20)) {
-        (_, 0) => Mode::Exclusive,
-        (0..2, _) => Mode::Exclusive,
-        (2, _) => Mode::Shared,
-        _ => Mode::Semaphore { permits: 2 },
-    };
-    let wait = if random.random_bool(0.5) { Duration::ZERO } else { millis(random, 8_000) };
-    let lease = random.random_bool(0.5).then(|| Duration::from_secs(1) + millis(random, 4_000));
-    let delay = if random.random_bool(0.1) { millis(random, 1_000) } else { Duration::ZERO };
-    let keep = millis(random, 3_000);
-    let (renews, drops) = (random.random_bool(0.3), random.random_bool(0.15));
-    let mut lock = session.lock(&name).wait(wait).lock_delay(delay);
-    lock = match mode {
-        Mode::Exclusive => lock,
-        Mode::Shared => lock.shared(),
-        Mode::Semaphore { permits } => lock.permits(permits),
-    };
-    if let Some(lease) = lease {
-        lock = lock.lease(lease);
-    }
-    let op = world.op();
-    world.tell(Event::Asked { client, op, name: name.clone(), mode, waits: !wait.is_zero() });
-    let guard = match lock.acquire().await {
-        Ok(guard) => Arc::new(guard),
-        Err(error) => {
-            let why = match error {
-                LockError::Call(error) => format!("call: {error}"),
-                other => format!("{other}"),
-            };
-            world.tell(Event::Refused { client, op, name, why });
-            return;
-        }
-    };
-    let token = guard.fencing_token();
-    // Whoever has let go of it, or died, believes no more.
-    let asked = Arc::downgrade(&guard);
-    let believes = Believes::new(move || asked.upgrade().is_some_and(|guard| guard.is_held()));
-    world.tell(Event::Granted { client, op, name: name.clone(), mode, token, believes });
-    let held = Held { client, name, token, guard, clock: Arc::clone(clock), world };
-    let mut phase = life.phase.clone();
-    let kept = async {
-        sleep(keep / 2).await;
-        if renews {
-            let done = held.guard.renew(lease).await.is_ok();
-            held.world.tell(Event::Renewed { client, name: held.name.clone(), token, done });
-        }
-        sleep(keep / 2).await;
-        // While all is still nobody gives anything back.
-        let _ = phase.wait_for(|phase| *phase != Phase::Still).await;
-    };
-    if !held.lost_before(kept).await {
-        held.give_back(drops).await;
-    }
-}
-
-struct Held {
-    client: u32,
-    name: String,
-    token: Token,
-    guard: Arc<Guard>,
-    clock: Arc<Drifting>,
-    world: Arc<World>,
-}
-
-/// How often a holder looks until when its grant is valid: what moves it last may be missed by so much.
+/// How often a holder looks until when something is valid: what moves it last may be missed by so much.
 const LOOK: Duration = Duration::from_millis(50);
-
-impl Held {
-    /// Whether the grant is lost before the work is done.
-    async fn lost_before(&self, work: impl Future<Output = ()>) -> bool {
-        let watched = async {
-            let mut known = self.guard.valid_until();
-            let lost = self.guard.lost();
-            tokio::pin!(lost);
-            loop {
-                tokio::select! {
-                    biased;
-                    () = &mut lost => return known,
-                    () = sleep(LOOK) => known = known.max(self.guard.valid_until()),
-                }
-            }
-        };
-        tokio::select! {
-            biased;
-            known = watched => {
-                // A session that its client has lost takes its grants along; that is looked at with the session.
-                let early = match self.guard.session().state() {
-                    SessionState::Lost => 0,
-                    _ => early(known, &self.clock),
-                };
-                let (client, name, token) = (self.client, self.name.clone(), self.token);
-                self.world.tell(Event::Lost { client, name, token, early });
-                true
-            }
-            () = work => false,
-        }
-    }
-
-    async fn give_back(self, drops: bool) {
-        let Held { client, name, token, guard, world, .. } = self;
-        world.tell(Event::Releasing { client, name: name.clone(), token });
-        // Nobody else has one: the checks only ask.
-        let done = match Arc::into_inner(guard) {
-            Some(guard) if !drops => guard.release().await.is_ok(),
-            _ => false,
-        };
-        world.tell(Event::Released { client, name, token, done });
-    }
-}
 
 /// By how many milliseconds something ended before its holder had to reckon with it.
 fn early(valid_until: Boot, clock: &Drifting) -> u64 {
@@ -281,6 +184,19 @@ fn millis(random: &mut StdRng, below: u64) -> Duration {
 }
 
 impl Life {
+    /// The same, with choices of its own.
+    fn branch(&mut self) -> Life {
+        Life {
+            number: self.number,
+            hub: self.hub.clone(),
+            seeds: self.seeds.clone(),
+            names: self.names,
+            world: Arc::clone(&self.world),
+            phase: self.phase.clone(),
+            random: StdRng::seed_from_u64(self.random.random()),
+        }
+    }
+
     /// Waits until there is something to do.
     async fn still(&mut self) {
         // The operator outlives the clients.

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use wardlock_machine::{Mode, SessionId, Token};
+use wardlock_machine::{LockId, Mode, SessionId, Token};
 
 /// Asks a guard whether its holder may still believe in it.
 #[derive(Clone)]
@@ -50,6 +50,7 @@ pub enum Event {
     },
     Asked {
         client: u32,
+        session: SessionId,
         op: Op,
         name: String,
         mode: Mode,
@@ -61,6 +62,8 @@ pub enum Event {
         name: String,
         mode: Mode,
         token: Token,
+        /// For how many milliseconds nobody else is granted it once it is lost.
+        delay: u64,
         believes: Believes,
     },
     Refused {
@@ -68,6 +71,8 @@ pub enum Event {
         op: Op,
         name: String,
         why: String,
+        /// Whether it is certain that it was not granted.
+        known: bool,
     },
     Renewed {
         client: u32,
@@ -99,15 +104,20 @@ pub enum Event {
     Read {
         op: Op,
         name: String,
-        holders: Vec<Token>,
+        holders: Vec<LockId>,
     },
     ReadFailed {
         op: Op,
         name: String,
         why: String,
     },
+    Elected {
+        client: u32,
+        name: String,
+        token: Token,
+    },
     LeaderSeen {
-        watch: u32,
+        observer: u32,
         name: String,
         token: Option<Token>,
     },
@@ -137,6 +147,7 @@ impl Event {
             Event::ReadBegan { .. } => "reading",
             Event::Read { .. } => "read",
             Event::ReadFailed { .. } => "reads failed",
+            Event::Elected { .. } => "elected",
             Event::LeaderSeen { .. } => "leaders seen",
             Event::Fault { .. } => "faults",
             Event::Healed => "healed",

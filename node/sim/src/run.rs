@@ -15,7 +15,7 @@ use wardlock_router::{Client, Connected};
 
 use crate::{
     checks::End,
-    clients::{self, Life, Phase},
+    clients::{self, Life, Phase, observers},
     clock::Drifting,
     cluster::{Cluster, Shape},
     event::Event,
@@ -26,6 +26,8 @@ use crate::{
 /// How long the cluster may take to become well when all faults have ended: elections, the clients' silence
 /// timeout, and the balancing of leaders.
 const WELL_WITHIN: Duration = Duration::from_secs(30);
+/// How long all goes on without faults: before the first, at the most, and after the last.
+const CALM: Duration = Duration::from_secs(8);
 /// How long leaders may take to spread.
 const SPREAD: Duration = Duration::from_secs(15);
 /// How long silent clients' leases may last: the longest TTL, lease and lock-delay, and a full TTL more for a
@@ -72,7 +74,7 @@ async fn story(random: &mut StdRng, settings: &Settings) -> Record {
         cluster.start(NodeId(node)).await;
     }
     let operator = operator(&cluster);
-    if !well(&cluster).await || operator.ready(PATIENCE).await.is_err() {
+    if !well(&cluster, true).await || operator.ready(PATIENCE).await.is_err() {
         world.wrong(format!("the cluster does not come up: {}", told(&cluster)));
         return world.finish(&End::default());
     }
@@ -80,32 +82,41 @@ async fn story(random: &mut StdRng, settings: &Settings) -> Record {
 
     let phase = watch::Sender::new(Phase::Busy);
     let names = random.random_range(3..=12);
+    let life = |number, random: &mut StdRng| Life {
+        number,
+        hub: cluster.hub.clone(),
+        seeds: cluster.seeds().collect(),
+        names,
+        world: Arc::clone(&world),
+        phase: phase.subscribe(),
+        random: StdRng::seed_from_u64(random.random()),
+    };
     for number in 1..=random.random_range(3..=8) {
-        let life = Life {
-            number,
-            hub: cluster.hub.clone(),
-            seeds: cluster.seeds().collect(),
-            names,
-            world: Arc::clone(&world),
-            phase: phase.subscribe(),
-            random: StdRng::seed_from_u64(random.random()),
-        };
-        tokio::spawn(clients::live(life));
+        tokio::spawn(clients::live(life(number, random)));
     }
+    for number in 101..=102 {
+        tokio::spawn(observers::look_on(life(number, random), u64::from(number)));
+    }
+    for number in 201..=202 {
+        tokio::spawn(observers::observe(life(number, random), u64::from(number)));
+    }
+    sleep(Duration::from_millis(random.random_range(2_000..CALM.as_millis() as u64))).await;
     trouble(&mut injector, &mut cluster, &world, &mix, settings.faults_for, random).await;
 
     injector.heal(&mut cluster, &world, random).await;
     world.tell(Event::Healed);
-    phase.send_replace(Phase::Still);
     let healed = Instant::now();
-    if !well(&cluster).await {
+    if !well(&cluster, false).await {
         world.wrong(format!("not well {WELL_WITHIN:?} after the last fault: {}", told(&cluster)));
         return world.finish(&End::default());
     }
     world.count("ms to heal", healed.elapsed().as_millis() as u64);
+    world.tell(Event::Well);
+    sleep(CALM).await;
+    phase.send_replace(Phase::Still);
     sleep(SPREAD).await;
     let mut end = End::default();
-    if !well(&cluster).await {
+    if !well(&cluster, true).await {
         world.wrong(format!("not well again: {}", told(&cluster)));
         return world.finish(&end);
     }
@@ -135,7 +146,6 @@ async fn trouble(
     random: &mut StdRng,
 ) {
     let until = world.at() + length;
-    sleep(Duration::from_secs(2)).await;
     while world.at() < until && !world.is_wrong() {
         let kind = mix.kinds[random.random_range(0..mix.kinds.len())];
         injector.strike(kind, cluster, world, random).await;
@@ -152,10 +162,10 @@ async fn trouble(
 }
 
 /// Waits until the cluster is well, for so long at the most.
-async fn well(cluster: &Cluster) -> bool {
+async fn well(cluster: &Cluster, quiet: bool) -> bool {
     let until = Instant::now() + WELL_WITHIN;
     while Instant::now() < until {
-        if cluster.is_well() {
+        if cluster.is_well(quiet) {
             return true;
         }
         sleep(Duration::from_millis(50)).await;

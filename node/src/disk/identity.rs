@@ -107,8 +107,8 @@ struct Record {
 pub struct DataDir {
     path: PathBuf,
     record: Record,
-    /// Held, not read: the lock goes with the open file.
-    _lock: File,
+    /// Held, not read.
+    lock: File,
 }
 
 impl DataDir {
@@ -133,7 +133,7 @@ impl DataDir {
                 fresh
             }
         };
-        Ok(DataDir { path: path.into(), record, _lock: lock })
+        Ok(DataDir { path: path.into(), record, lock })
     }
 
     /// To be called once the log is open: from now on the directory is refused without it.
@@ -173,6 +173,14 @@ fn check(path: &Path, found: &Record, cluster: &str, node: NodeId) -> Result<(),
         return Err(ClaimError::LogMissing { path: path.into(), cluster: cluster.into(), node });
     }
     Ok(())
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        // Closing it is not enough at once: a process that is being forked meanwhile has the open file too, until it
+        // runs its own program. Failing to unlock, the lock goes with the last of them.
+        let _ = self.lock.unlock();
+    }
 }
 
 fn lock(dir: &Path) -> Result<File, ClaimError> {

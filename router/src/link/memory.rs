@@ -27,6 +27,8 @@ use delivery::{Call, Parcel};
 
 /// How many messages may be under way from one party to another.
 const UNDER_WAY: usize = 1 << 16;
+/// How much later a message comes a second time, at the most.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Who is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +51,7 @@ pub struct Weather {
     pub jitter: Duration,
     /// Of a million, how many get lost.
     pub lost_ppm: u32,
-    /// Of a million, how many come twice.
+    /// Of a million, how many come twice, the second time up to two seconds later.
     pub twice_ppm: u32,
     /// Whether one may overtake another.
     pub reorders: bool,
@@ -214,24 +216,27 @@ impl Hub {
         let mut state = self.lock();
         let Weather { delay, jitter, reorders, .. } = state.weather;
         let extra = if jitter.is_zero() { jitter } else { state.random.random_range(Duration::ZERO..=jitter) };
-        let parcel = Parcel { due: tokio::time::Instant::now() + delay + extra, reorders, lane, bytes, call };
+        let parcel = Parcel { due: tokio::time::Instant::now() + delay + extra, reorders, again: false, lane, bytes, call };
         let link = state.links.entry((from, to)).or_insert_with(|| delivery::start(self, from, to));
         link.try_send(parcel).map_err(|_| CallError::NotSent("the queue to this node is full".into()))
     }
 
-    /// How often a message that is due arrives.
-    fn copies(&self, from: Party, to: Party) -> u32 {
+    /// What becomes of a message that is due.
+    fn fate(&self, from: Party, to: Party) -> Fate {
         let mut state = self.lock();
         if let (Party::Node(from), Party::Node(to)) = (from, to)
             && state.cuts.contains(&(from, to))
         {
-            return 0;
+            return Fate::Lost;
         }
         let Weather { lost_ppm, twice_ppm, .. } = state.weather;
         if state.chance(lost_ppm) {
-            return 0;
+            return Fate::Lost;
         }
-        1 + u32::from(state.chance(twice_ppm))
+        if state.chance(twice_ppm) {
+            return Fate::ComesAgain { after: state.random.random_range(Duration::ZERO..=AGAIN) };
+        }
+        Fate::Comes
     }
 
     /// Whether messages between these two are held back, and what tells of their release.
@@ -248,6 +253,14 @@ impl Hub {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What becomes of a message.
+enum Fate {
+    Lost,
+    Comes,
+    /// It comes now, and once more.
+    ComesAgain { after: Duration },
 }
 
 impl State {

@@ -89,6 +89,8 @@ impl Machine {
             self.ledger.deadlines.remove_wait(waiter.until, place, &key);
             self.ledger.deadlines.add_wait(until, place, &key);
             waiter.until = until;
+            // Its client reckons its lease from when *this* request was sent, plus what it waited.
+            waiter.since = if planted!("place-keeps-its-age") { waiter.since } else { now };
             waiter.ask = Ask::new(acquire, seat);
             self.cancelled(seat, session, old, &key, cx);
             return Outcome::Queued { position }.into();

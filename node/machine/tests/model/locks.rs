@@ -234,11 +234,12 @@ impl Model {
             let same = waiter.ask.mode == ask.mode && waiter.ask.priority == ask.priority;
             self.keep(session, waiter.ask.request, Kept::Cancelled);
             if same && ask.wait > Millis(0) {
-                // The session keeps its place under the new request's terms.
+                // The session keeps its place under the new request's terms, and the request has waited since now: its
+                // client reckons its lease by that.
                 self.settle(&waiter.ask, Outcome::Cancelled);
                 let until = self.now.after(ask.wait);
                 for own in self.waiting.iter_mut().filter(|own| own.ask.session == session && own.ask.key == *key) {
-                    (own.ask, own.until) = (ask.clone(), until);
+                    (own.ask, own.until, own.since) = (ask.clone(), until, self.now);
                 }
                 return Outcome::Queued { position: self.position(session, key) };
             }

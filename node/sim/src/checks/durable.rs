@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wardlock_machine::Token;
+use wardlock_machine::{LockId, Token};
 
 use super::{At, Check, End, Verdict};
 use crate::event::{Believes, Event};
@@ -44,12 +44,12 @@ impl Check for Durable {
 
     fn end(&mut self, end: &End) -> Verdict {
         for (name, token) in &self.certain {
-            if !end.reads.get(name).is_some_and(|holders| holders.contains(token)) {
+            if !end.reads.get(name).is_some_and(|holders| holders.iter().any(|held| held.token == *token)) {
                 return Err(format!("the grant of {name} with token {token} is lost: {:?}", end.reads.get(name)));
             }
         }
         for (name, holders) in &end.reads {
-            if let Some(token) = holders.iter().find(|token| self.gone.contains(&(name.clone(), **token))) {
+            if let Some(LockId { token, .. }) = holders.iter().find(|held| self.gone.contains(&(name.clone(), held.token))) {
                 return Err(format!("the release of {name} with token {token} is lost"));
             }
         }

@@ -12,6 +12,7 @@ const CLEARLY: Duration = Duration::from_secs(3);
 
 struct Asked {
     at: At,
+    mode: Mode,
     waits: bool,
 }
 
@@ -31,8 +32,8 @@ impl Check for Fairness {
         match event {
             Event::Fault { .. } => self.calm_since = None,
             Event::Well => self.calm_since = Some(at),
-            Event::Asked { op, name, waits, .. } => {
-                self.asked.entry(name.clone()).or_default().insert(*op, Asked { at, waits: *waits });
+            Event::Asked { op, name, mode, waits, .. } => {
+                self.asked.entry(name.clone()).or_default().insert(*op, Asked { at, mode: *mode, waits: *waits });
             }
             Event::Refused { op, name, .. } => {
                 self.asked.entry(name.clone()).or_default().remove(op);
@@ -40,13 +41,11 @@ impl Check for Fairness {
             Event::Granted { op, name, mode, .. } => {
                 let asked = self.asked.entry(name.clone()).or_default();
                 let (Some(mine), Some(calm)) = (asked.remove(op), self.calm_since) else { return Ok(()) };
-                // Several who may hold it together are granted at once, and hear of it in any order.
-                if *mode != Mode::Exclusive {
-                    return Ok(());
-                }
-                let passed = asked
-                    .iter()
-                    .find(|(_, other)| other.waits && other.at >= calm && mine.at.saturating_sub(other.at) > CLEARLY);
+                let passed = asked.iter().find(|(_, other)| {
+                    // Several who may hold it together are granted at once, and hear of it in any order.
+                    let together = other.mode == *mode && *mode != Mode::Exclusive;
+                    other.waits && other.at >= calm && !together && mine.at.saturating_sub(other.at) > CLEARLY
+                });
                 if let Some((other, _)) = passed {
                     return Err(format!("{name} is granted to request {op} before {other}, which has waited longer"));
                 }

@@ -50,13 +50,13 @@ impl Check for Reads {
                 let still = self.held.get(name);
                 for (token, believes) in held {
                     let all_through = believes.now() && still.is_some_and(|still| still.contains_key(&token));
-                    if all_through && !holders.contains(&token) {
+                    if all_through && !holders.iter().any(|held| held.token == token) {
                         return Err(format!(
                             "{name} was held with token {token} all through a read that saw {holders:?}"
                         ));
                     }
                 }
-                if let Some(token) = holders.iter().find(|token| gone.contains(token)) {
+                if let Some(token) = holders.iter().map(|held| held.token).find(|token| gone.contains(token)) {
                     return Err(format!("a read of {name} saw token {token}, which had been released before it began"));
                 }
             }

@@ -17,11 +17,11 @@ impl Check for Watches {
     }
 
     fn event(&mut self, _: At, event: &Event) -> Verdict {
-        if let Event::LeaderSeen { watch, name, token: Some(token) } = event
-            && let Some(last) = self.0.insert((*watch, name.clone()), *token)
+        if let Event::LeaderSeen { observer, name, token: Some(token) } = event
+            && let Some(last) = self.0.insert((*observer, name.clone()), *token)
             && last > *token
         {
-            return Err(format!("observer {watch} of {name} saw token {token} after {last}"));
+            return Err(format!("observer {observer} of {name} saw token {token} after {last}"));
         }
         Ok(())
     }

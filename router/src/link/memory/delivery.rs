@@ -9,7 +9,7 @@ use tokio::{
 };
 use wardlock_wire::{Lane, Message, frame::Decoder};
 
-use super::{Hub, Party, UNDER_WAY, WayBack};
+use super::{Fate, Hub, Party, UNDER_WAY, WayBack};
 use crate::link::{CallError, Peer, Replier, pending::Pending};
 
 /// A message under way.
@@ -18,6 +18,8 @@ pub(super) struct Parcel {
     pub(super) due: Instant,
     /// Whether it may overtake those before it.
     pub(super) reorders: bool,
+    /// Whether it came once already.
+    pub(super) again: bool,
     pub(super) lane: Lane,
     pub(super) bytes: BytesMut,
     pub(super) call: Call,
@@ -58,11 +60,17 @@ pub(super) fn start(hub: &Hub, from: Party, to: Party) -> mpsc::Sender<Parcel> {
                     return;
                 }
             }
-            match hub.copies(from, to) {
-                0 => lose(&hub, parcel.call),
-                1 => deliver(&hub, from, to, parcel),
-                _ => {
-                    deliver(&hub, from, to, parcel.clone());
+            if parcel.again {
+                deliver(&hub, from, to, parcel);
+                continue;
+            }
+            match hub.fate(from, to) {
+                Fate::Lost => lose(&hub, parcel.call),
+                Fate::Comes => deliver(&hub, from, to, parcel),
+                Fate::ComesAgain { after } => {
+                    count += 1;
+                    let again = Parcel { again: true, ..parcel.clone() };
+                    under_way.insert((Instant::now() + after, count), again);
                     deliver(&hub, from, to, parcel);
                 }
             }
