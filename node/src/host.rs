@@ -31,6 +31,7 @@ use futures_util::future::join_all;
 use openraft::RaftNetworkFactory;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use wardlock_machine::planted;
 use wardlock_placement::{Goal, GroupId, NodeId, PLACEMENT, Replica as Place, ShardMap, founding_replicas};
 use wardlock_router::{Client, link::Transport, random};
 use wardlock_wire::Report;
@@ -320,7 +321,7 @@ fn raft_config(timing: &Timing) -> Result<openraft::Config, HostError> {
         // The node's own timer beats for all groups at once.
         enable_heartbeat: false,
         // Without it, a node cut off and returning ends a healthy leadership.
-        enable_pre_vote: Some(true),
+        enable_pre_vote: Some(!planted!("no-pre-vote")),
         // A leader that restarts has lost what it did not log: sessions' deadlines, the clock.
         enable_leader_restore: Some(false),
         // Ours is staggered over the groups.

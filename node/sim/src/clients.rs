@@ -11,7 +11,7 @@ use futures_util::future;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{sync::watch, time::sleep};
-use wardlock_machine::{Key, LockId, Name, Query};
+use wardlock_machine::{Key, LockId, Name, Object, Query};
 use wardlock_router::{Client, Connected, Session, SessionState, client::Boot, link::memory::Hub};
 
 use crate::{
@@ -61,8 +61,7 @@ pub async fn read(client: &Client, world: &World, name: &str, patience: Duration
     let key = Key::lock(Name::new(name).expect("names are valid"));
     match client.read(Query::Object { key }, patience).await {
         Ok(wardlock_machine::Answer::Object(object)) => {
-            let holders: Vec<LockId> =
-                object.into_iter().flat_map(|object| object.holders).map(|grant| grant.lock_id).collect();
+            let holders = holders(object);
             world.tell(Event::Read { op, name: name.to_owned(), holders: holders.clone() });
             Some(holders)
         }
@@ -71,6 +70,10 @@ pub async fn read(client: &Client, world: &World, name: &str, patience: Duration
             None
         }
     }
+}
+
+fn holders(object: Option<Object>) -> Vec<LockId> {
+    object.into_iter().flat_map(|object| object.holders).map(|grant| grant.lock_id).collect()
 }
 
 /// A client's life, until the phase is [`Phase::Silent`].

@@ -36,12 +36,14 @@ use crate::{
 };
 
 /// What a cluster is made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Shape {
     /// Its nodes.
     pub nodes: u32,
     /// Its shards.
     pub shards: u32,
+    /// How soon a silent leader is missed.
+    pub timing: Timing,
 }
 
 /// One node's machine, which outlives its process.
@@ -146,11 +148,7 @@ impl Cluster {
             goal: goal.expect("the shape makes a goal"),
             nodes,
             addresses: wardlock_placement::Node { quic: format!("node-{node}:1"), http: None, domain: None },
-            timing: Timing {
-                heartbeat: Duration::from_millis(200),
-                election_min: Duration::from_millis(400),
-                election_max: Duration::from_millis(600),
-            },
+            timing: self.shape.timing.clone(),
             clock: Arc::clone(&machine.clock) as _,
             transport,
             client,
@@ -250,6 +248,20 @@ impl Cluster {
             host.status().groups.iter().filter(|g| g.group != PLACEMENT && g.leader == Some(node)).count()
         };
         self.hosts().map(|(node, host)| (node, led(host, node))).collect()
+    }
+
+    /// Who leads each group, and in which term, by its own word.
+    pub fn led(&self) -> BTreeMap<GroupId, (NodeId, u64)> {
+        let mut led = BTreeMap::new();
+        for (node, host) in self.hosts() {
+            for g in host.status().groups.into_iter().filter(|g| g.leader == Some(node)) {
+                let latest = led.entry(g.group).or_insert((node, g.term));
+                if g.term > latest.1 {
+                    *latest = (node, g.term);
+                }
+            }
+        }
+        led
     }
 
     /// Whether every node runs and every group has one leader whom all its replicas know; and, where it is quiet,

@@ -67,6 +67,9 @@ pub struct Args {
     /// Threads; by default as many as there are processors.
     #[arg(long)]
     threads: Option<usize>,
+    /// Switch a mistake on, in a build that has them.
+    #[arg(long, value_name = "NAME")]
+    pub plant: Option<String>,
 }
 
 const DEFAULT_IMAGES: u64 = 100_000;

@@ -175,11 +175,7 @@ impl Injector {
             }
             Kind::Cut => cluster.hub.cut(node, other),
             Kind::CutOneWay => cluster.hub.cut_one_way(node, other),
-            Kind::Isolate => {
-                for other in nodes.into_iter().filter(|other| *other != node) {
-                    cluster.hub.cut(node, other);
-                }
-            }
+            Kind::Isolate => self.isolate(node, cluster),
             // Everybody hears the next one only.
             Kind::Ring => {
                 for (at, from) in nodes.iter().enumerate() {
@@ -211,6 +207,13 @@ impl Injector {
             Kind::Compact => cluster.compact(node),
         }
         cluster.hub.set_weather(self.weather);
+    }
+
+    /// Cuts a node off from all others, but not from its clients.
+    pub fn isolate(&mut self, node: NodeId, cluster: &Cluster) {
+        for other in cluster.machines.keys().filter(|other| **other != node) {
+            cluster.hub.cut(node, *other);
+        }
     }
 
     /// Ends every fault but those of nodes that are down.

@@ -18,5 +18,6 @@ pub mod crash;
 pub mod disk;
 pub mod event;
 pub mod faults;
+pub mod plants;
 pub mod run;
 pub mod world;

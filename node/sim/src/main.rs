@@ -6,14 +6,14 @@ use std::{
     process::ExitCode,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use clap::Parser;
 use wardlock_sim::{
-    crash,
+    crash, plants,
     run::{Settings, run},
     world::Record,
 };
@@ -47,6 +47,9 @@ struct Args {
     /// Run every seed twice; the traces must be equal
     #[arg(long)]
     twice: bool,
+    /// Stop at the first seed that fails
+    #[arg(long)]
+    until_failure: bool,
     /// How many nodes. [default: three or five, as the seed decides]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=9))]
     nodes: Option<u32>,
@@ -57,8 +60,11 @@ struct Args {
     #[arg(long)]
     jobs: Option<usize>,
     /// Switch a mistake on, in a build that has them
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     plant: Option<String>,
+    /// Print the mistakes on purpose, and which layer of the tests catches each
+    #[arg(long, exclusive = true)]
+    list_planted: bool,
 }
 
 #[derive(clap::Subcommand)]
@@ -78,14 +84,22 @@ struct Total {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.list_planted {
+        print!("{}", plants::list());
+        return ExitCode::SUCCESS;
+    }
+    let plant = match &args.command {
+        Some(Command::Crash(args)) => &args.plant,
+        None => &args.plant,
+    };
+    if let Some(name) = plant
+        && let Err(why) = plants::plant(name)
+    {
+        eprintln!("{why}");
+        return ExitCode::from(2);
+    }
     if let Some(Command::Crash(args)) = &args.command {
         return crash::run(args);
-    }
-    if let Some(name) = &args.plant
-        && !wardlock_machine::planted::plant(name)
-    {
-        eprintln!("this build has no mistakes to switch on: build with RUSTFLAGS='--cfg wardlock_planted'");
-        return ExitCode::from(2);
     }
     let settings = Settings { nodes: args.nodes, faults_for: Duration::from_secs(args.faults_for), traced: args.trace };
     let (first, count) = match (args.seed, args.from) {
@@ -94,17 +108,19 @@ fn main() -> ExitCode {
     };
     let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let total = Mutex::new(Total::default());
-    let (next, began) = (AtomicU64::new(0), Instant::now());
+    let (next, stop, began) = (AtomicU64::new(0), AtomicBool::new(false), Instant::now());
     std::thread::scope(|scope| {
         for _ in 0..jobs.clamp(1, count as usize) {
             scope.spawn(|| {
                 while let n @ 0.. = next.fetch_add(1, Relaxed)
                     && n < count
+                    && !stop.load(Relaxed)
                 {
                     let seed = first.wrapping_add(n);
                     let (record, simulated) = guarded(seed, &settings, args.twice);
                     let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
                     add(&mut total, seed, record, simulated, args.trace);
+                    stop.store(args.until_failure && !total.failed.is_empty(), Relaxed);
                     progress(&total, count, began);
                 }
             });

@@ -9,6 +9,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
+use wardlock::config::Timing;
 use wardlock_machine::Name;
 use wardlock_placement::NodeId;
 use wardlock_router::{Client, Connected};
@@ -33,6 +34,8 @@ const SPREAD: Duration = Duration::from_secs(15);
 /// How long silent clients' leases may last: the longest TTL, lease and lock-delay, and a full TTL more for a
 /// leader that is new; then the shards are told.
 const SILENCE: Duration = Duration::from_secs(30);
+/// How long a node is alone before it comes back.
+const ALONE: Duration = Duration::from_secs(4);
 /// How long one call may take when all is well.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -64,7 +67,7 @@ pub fn run(seed: u64, settings: &Settings) -> (Record, Duration) {
 async fn story(random: &mut StdRng, settings: &Settings) -> Record {
     let world = Arc::new(World::new(settings.traced));
     let nodes = settings.nodes.unwrap_or_else(|| if random.random_bool(0.7) { 3 } else { 5 });
-    let shape = Shape { nodes, shards: random.random_range(1..=5) };
+    let shape = Shape { nodes, shards: random.random_range(1..=5), timing: timing(random) };
     let mix = Mix::draw(random);
     world.note(&format!("{shape:?} {mix:?}"));
     let mut cluster = Cluster::new(shape, Arc::clone(&world), random);
@@ -130,10 +133,20 @@ async fn story(random: &mut StdRng, settings: &Settings) -> Record {
         }
     }
     probe(&operator, &world).await;
+    absence(&mut injector, &cluster, &world, random).await;
     phase.send_replace(Phase::Silent);
     sleep(SILENCE).await;
     cluster.left(&mut end);
     world.finish(&end)
+}
+
+/// Near and far from each other: an old leader that is cut off may serve for as long as the longest election.
+fn timing(random: &mut StdRng) -> Timing {
+    let heartbeat = random.random_range(60..=200);
+    let shortest = heartbeat * random.random_range(2..=3);
+    let longest = shortest + heartbeat * random.random_range(1..=6);
+    let [heartbeat, election_min, election_max] = [heartbeat, shortest, longest].map(Duration::from_millis);
+    Timing { heartbeat, election_min, election_max }
 }
 
 /// Faults, one after the other, some of them over before the next.
@@ -171,6 +184,25 @@ async fn well(cluster: &Cluster, quiet: bool) -> bool {
         sleep(Duration::from_millis(50)).await;
     }
     false
+}
+
+/// One node is alone for a while, and comes back: whoever led without it leads on, in the same term.
+async fn absence(injector: &mut Injector, cluster: &Cluster, world: &World, random: &mut StdRng) {
+    let alone = NodeId(random.random_range(1..=cluster.shape.nodes));
+    injector.isolate(alone, cluster);
+    sleep(ALONE).await;
+    let led = cluster.led();
+    injector.calm(cluster);
+    sleep(Duration::from_secs(1)).await;
+    let now = cluster.led();
+    for (group, (leader, term)) in led.into_iter().filter(|(_, (leader, _))| *leader != alone) {
+        // Balancing may hand it over meanwhile, a term each time; whoever comes back with many terms takes it.
+        if now.get(&group).is_none_or(|(_, later)| *later > term + 2) {
+            let now = now.get(&group);
+            world.wrong(format!("node {alone} came back, and group {group} has {now:?} after {leader} in term {term}"));
+        }
+    }
+    world.count("absences", 1);
 }
 
 /// Whoever looks from outside.

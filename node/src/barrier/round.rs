@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use openraft::Membership;
+use wardlock_machine::planted;
 use wardlock_placement::{NodeId, ReplicaId};
 pub use wardlock_wire::Standing;
 use wardlock_wire::raft::Vote;
@@ -19,6 +20,7 @@ use crate::raft::types::Home;
 pub fn stands(vote: Option<Vote>, claim: Vote) -> Standing {
     match vote {
         Some(vote) if vote.term == claim.term && vote.replica == claim.replica => Standing::Stands,
+        Some(vote) if vote.term > claim.term && planted!("later-votes-confirm") => Standing::Stands,
         Some(vote) if vote.term > claim.term => Standing::Deposed,
         _ => Standing::Unknown,
     }
@@ -57,7 +59,9 @@ impl Round {
 
     /// Whether a quorum stands. A membership without voters has none.
     pub fn has_quorum(&self) -> bool {
-        let majority = |half: &BTreeSet<u64>| 2 * half.intersection(&self.stand).count() > half.len();
+        let majority = |half: &BTreeSet<u64>| {
+            2 * half.intersection(&self.stand).count() > half.len() || planted!("barrier-without-quorum")
+        };
         !self.halves.is_empty() && self.halves.iter().all(majority)
     }
 

@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 use openraft::{Instant, async_runtime::watch::WatchReceiver, errors::ClientWriteError, impls::ProgressResponder};
-use wardlock_machine::{Batch, Command, EndReason, Outcome, SessionId, ShardId, Term};
+use wardlock_machine::{Batch, Command, EndReason, Outcome, SessionId, ShardId, Term, planted};
 use wardlock_placement::GroupId;
 use wardlock_router::Client;
 use wardlock_wire::Refusal;
@@ -24,7 +24,11 @@ pub(super) fn has_quorum(group: &Group, patience: Duration) -> bool {
     let metrics = group.raft.metrics();
     let metrics = metrics.borrow_watched();
     let alone = metrics.membership_config.membership().get_joint_config().iter().all(|voters| voters.len() < 2);
-    if alone {
+    // Who is alone for as long as an election takes serves nothing: most reads that the barrier would refuse never
+    // come to it. A mistake in the barrier shows without that only.
+    let unnoticed =
+        planted!("barrier-skipped") || planted!("barrier-without-quorum") || planted!("later-votes-confirm");
+    if alone || unnoticed {
         return true;
     }
     metrics.last_quorum_acked.as_ref().is_none_or(|at| at.elapsed() < patience)

@@ -13,7 +13,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use wardlock_machine::{
     Acquire, Answer, Attachment, Command, Effects, Holder, Machine, Millis, Nonce, Outcome, Query, SessionId, Stamp,
-    Term, WallMs, limits,
+    Term, WallMs, limits, planted,
 };
 use wardlock_placement::MapVersion;
 use wardlock_router::{link::Replier, random};
@@ -128,6 +128,7 @@ impl Leader {
             metrics,
         };
         for (session, ttl, left) in machine.open_sessions() {
+            let left = if planted!("new-leader-gives-a-quarter") { Some(Millis(ttl.0 / 4)) } else { left };
             leader.sessions.open(session, ttl, left, now, None);
         }
         for (session, request, key) in machine.waiting() {

@@ -16,7 +16,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use openraft::{ServerState, async_runtime::watch::WatchReceiver};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use wardlock_machine::{Batch, Command, Incarnation, Outcome, Query, RangeEpoch, SessionId, Term};
+use wardlock_machine::{Batch, Command, Incarnation, Outcome, Query, RangeEpoch, SessionId, Stamp, Term, planted};
 use wardlock_placement::{ShardMap, hash_name, hash_session};
 use wardlock_router::Client;
 use wardlock_wire::{Op, Refusal};
@@ -239,7 +239,7 @@ impl Runner {
     fn establish(&self, state: &mut State) {
         let Role::Establishing(term, _, not_before) = state.role else { return };
         let now = self.clock.now();
-        let applied = self.group.replica.applied_term() == term.0;
+        let applied = self.group.replica.applied_term() == term.0 || planted!("leads-before-its-first-entry");
         if !applied || now < not_before || !has_quorum(&self.group, self.quorum_patience) {
             return;
         }
@@ -397,7 +397,9 @@ impl Runner {
             && let Some((commands, slots)) = leader.take_batch()
         {
             let epoch = self.group.replica.machine(|machine| machine.epoch()).unwrap_or_default();
-            let batch = Batch { at: leader.stamp(now), wall: self.clock.wall(), epoch, commands };
+            let wall = self.clock.wall();
+            let at = if planted!("wall-time-in-stamp") { Stamp(wall.0) } else { leader.stamp(now) };
+            let batch = Batch { at, wall, epoch, commands };
             leader.proposed(now);
             state.serial += 1;
             state.proposals.push((state.serial, now));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wardlock_machine::{
-    Acquire, Blocked, Command, Grant, Key, Kind, Limit, Metadata, Millis, Mode, Name, NameError, Outcome,
+    Acquire, Blocked, Command, Grant, Key, Kind, Limit, Metadata, Millis, Mode, Name, NameError, Outcome, planted,
 };
 
 use super::{
@@ -174,6 +174,7 @@ impl Lock<'_> {
         match settled {
             Ok(grant) => {
                 asking.answered();
+                let sent = if planted!("lease-reckoned-from-the-answer") { clock.now() } else { sent };
                 let own = grant
                     .lease
                     .map(|lease| sent + less_drift(to_duration(grant.waited).saturating_add(to_duration(lease))));

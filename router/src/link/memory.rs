@@ -216,7 +216,8 @@ impl Hub {
         let mut state = self.lock();
         let Weather { delay, jitter, reorders, .. } = state.weather;
         let extra = if jitter.is_zero() { jitter } else { state.random.random_range(Duration::ZERO..=jitter) };
-        let parcel = Parcel { due: tokio::time::Instant::now() + delay + extra, reorders, again: false, lane, bytes, call };
+        let parcel =
+            Parcel { due: tokio::time::Instant::now() + delay + extra, reorders, again: false, lane, bytes, call };
         let link = state.links.entry((from, to)).or_insert_with(|| delivery::start(self, from, to));
         link.try_send(parcel).map_err(|_| CallError::NotSent("the queue to this node is full".into()))
     }
@@ -260,7 +261,9 @@ enum Fate {
     Lost,
     Comes,
     /// It comes now, and once more.
-    ComesAgain { after: Duration },
+    ComesAgain {
+        after: Duration,
+    },
 }
 
 impl State {

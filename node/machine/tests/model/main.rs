@@ -7,7 +7,7 @@
 //! promises leave open, and `lanes` for the four ways.
 //!
 //! `PROPTEST_CASES=100000 cargo test --release -p wardlock-machine --test model` is a campaign; a failing
-//! history is cut down and printed. `tests/planted.sh` shows that mistakes are found, and after how many
+//! history is cut down and printed. `.ci/planted` shows that mistakes are found, and after how many
 //! histories.
 //!
 //! What is *not* compared here: work that comes in pages and bounds of thousands, which `limits` has.

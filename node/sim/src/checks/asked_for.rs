@@ -65,7 +65,10 @@ impl Check for AskedFor {
             Event::Read { op, name, holders } => {
                 let began = self.reads.remove(op).unwrap_or_default();
                 if let Some(held) = holders.iter().find(|held| !self.is_explained(name, held, &began)) {
-                    return Err(format!("{name} is held by session {} with token {}, unasked", held.session, held.token));
+                    return Err(format!(
+                        "{name} is held by session {} with token {}, unasked",
+                        held.session, held.token
+                    ));
                 }
             }
             _ => {}

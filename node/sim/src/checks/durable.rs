@@ -49,7 +49,9 @@ impl Check for Durable {
             }
         }
         for (name, holders) in &end.reads {
-            if let Some(LockId { token, .. }) = holders.iter().find(|held| self.gone.contains(&(name.clone(), held.token))) {
+            if let Some(LockId { token, .. }) =
+                holders.iter().find(|held| self.gone.contains(&(name.clone(), held.token)))
+            {
                 return Err(format!("the release of {name} with token {token} is lost"));
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use wardlock_machine::Mode;
+use wardlock_machine::{Mode, SessionId};
 
 use super::{At, Check, Verdict};
 use crate::event::{Event, Op};
@@ -11,6 +11,7 @@ use crate::event::{Event, Op};
 const CLEARLY: Duration = Duration::from_secs(3);
 
 struct Asked {
+    session: SessionId,
     at: At,
     mode: Mode,
     waits: bool,
@@ -32,8 +33,12 @@ impl Check for Fairness {
         match event {
             Event::Fault { .. } => self.calm_since = None,
             Event::Well => self.calm_since = Some(at),
-            Event::Asked { op, name, mode, waits, .. } => {
-                self.asked.entry(name.clone()).or_default().insert(*op, Asked { at, mode: *mode, waits: *waits });
+            Event::Asked { op, session, name, mode, waits, .. } => {
+                let asked = self.asked.entry(name.clone()).or_default();
+                // A session's second request may take over the place of its first.
+                let own = |other: &&Asked| other.session == *session && other.waits && *waits;
+                let at = asked.values().filter(own).map(|other| other.at).min().unwrap_or(at);
+                asked.insert(*op, Asked { session: *session, at, mode: *mode, waits: *waits });
             }
             Event::Refused { op, name, .. } => {
                 self.asked.entry(name.clone()).or_default().remove(op);

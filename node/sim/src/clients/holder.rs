@@ -97,10 +97,8 @@ impl Asking<'_> {
 
     fn refused(mut self, error: &LockError) {
         self.answered = true;
-        let unknown = matches!(
-            error,
-            LockError::SessionLost | LockError::Expired | LockError::Call(Error::OutcomeUnknown)
-        );
+        let unknown =
+            matches!(error, LockError::SessionLost | LockError::Expired | LockError::Call(Error::OutcomeUnknown));
         self.tell(error.to_string(), !unknown);
     }
 

@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rand::RngExt;
+use rand::{RngExt, seq::IndexedRandom};
 use tokio::time::sleep;
+use wardlock_machine::{Answer, Key, Name, Query, RangeEpoch};
+use wardlock_placement::{NodeId, hash_name};
 use wardlock_router::{Client, Connected, LockError, Session, link::Transport};
+use wardlock_wire::{Body, Lane, Op, Response};
 
-use super::{Life, Phase, millis, name, read};
+use super::{Life, Phase, holders, millis, name, read};
 use crate::{
     clock::{DRIFT_PPM, Drifting},
     event::Event,
@@ -37,14 +40,41 @@ fn election(number: u32) -> String {
     format!("leads {}", name(number))
 }
 
-/// Reads one name after the other, quickly.
+/// Reads one name after the other, quickly: of whoever leads, or of a node that may have led.
 pub async fn look_on(mut life: Life, connection: u64) {
-    let (client, _own) = connect(&mut life, connection);
+    let (client, own) = connect(&mut life, connection);
     while life.goes_on() {
-        let name = name(life.random.random_range(0..life.names));
-        read(&client, &life.world, &name, PATIENCE).await;
-        sleep(millis(&mut life.random, 60)).await;
+        let number = life.random.random_range(0..life.names);
+        if life.random.random_bool(0.2) {
+            read(&client, &life.world, &name(number), PATIENCE).await;
+        } else {
+            read_at(&mut life, &client, &*own, &name(number)).await;
+        }
+        sleep(millis(&mut life.random, 30)).await;
     }
+}
+
+/// Reads a name of some node, whoever leads.
+async fn read_at(life: &mut Life, client: &Client, own: &dyn Transport, name: &str) {
+    let map = client.map();
+    let nodes: Vec<NodeId> = map.nodes.keys().copied().collect();
+    let owner = map.owner(hash_name(&map.hash_key, name));
+    let (Some(node), Some(group)) = (nodes.choose(&mut life.random), owner) else { return };
+    let key = Key::lock(Name::new(name).expect("names are valid"));
+    let body = Body::Shard {
+        group,
+        epoch: RangeEpoch(map.groups[&group].epoch.0),
+        patience_ms: PATIENCE.as_millis() as u32,
+        op: Op::Read(Query::Object { key }),
+    };
+    let op = life.world.op();
+    life.world.tell(Event::ReadBegan { op, name: name.to_owned() });
+    life.world.tell(match own.call(*node, Lane::Client, body).await {
+        Ok(Response::Answer(Answer::Object(object))) => {
+            Event::Read { op, name: name.to_owned(), holders: holders(object) }
+        }
+        other => Event::ReadFailed { op, name: name.to_owned(), why: format!("{other:?}") },
+    });
 }
 
 /// Observes who is elected.

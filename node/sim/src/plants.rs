@@ -1,0 +1,161 @@
+//! The mistakes on purpose that stand in the product's code, and which layer of its tests catches each.
+//!
+//! A mistake is made only in a build with `--cfg wardlock_planted`, in a target directory of its own
+//! ([`wardlock_machine::planted`]). `.ci/planted` makes each in turn and shows that its layer fails:
+//!
+//! | layer | the command that must fail |
+//! |---|---|
+//! | [`Layer::Machine`] | `cargo test -p wardlock-machine --test model --test scripts`, with `WARDLOCK_PLANT=NAME` |
+//! | [`Layer::Log`] | `wardlock-sim crash --plant NAME` |
+//! | [`Layer::Cluster`] | `wardlock-sim --plant NAME` |
+
+use std::fmt::Write;
+
+/// Which tests catch a mistake first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Layer {
+    /// The state machine's golden scripts and its reference model.
+    Machine,
+    /// Crashes, failures and damage under the log.
+    Log,
+    /// The cluster in one thread.
+    Cluster,
+}
+
+impl Layer {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layer::Machine => "machine",
+            Layer::Log => "log",
+            Layer::Cluster => "cluster",
+        }
+    }
+}
+
+/// Name, layer, and what goes wrong.
+pub const ALL: &[(&str, Layer, &str)] = &[
+    ("attachment-forgotten-at-home", Layer::Machine, "a session's home forgets where it is attached"),
+    ("clock-goes-back", Layer::Machine, "the shard's clock follows a stamp back"),
+    ("dedup-not-in-snapshot", Layer::Machine, "answers that are kept for repeats are not in the snapshot"),
+    ("drop-leaves-the-attempt", Layer::Machine, "a session that ends leaves its unfinished attachment"),
+    ("drop-leaves-the-seat", Layer::Machine, "a session that ends stays known in its shards"),
+    ("ended-session-reopens", Layer::Machine, "a repeat of its opening revives a session that has ended"),
+    ("epoch-once-a-batch", Layer::Machine, "the range's epoch is looked at once for a whole entry"),
+    ("expiry-in-any-term", Layer::Machine, "an expiry is applied whatever leader's watch it comes from"),
+    ("followers-keep-no-answer", Layer::Machine, "only the leader keeps answers for repeats"),
+    ("keep-alive-reopens", Layer::Machine, "a sign of life revives a session that is closing"),
+    ("lease-counts-from-the-request", Layer::Machine, "a lease runs while its request still queues"),
+    ("lease-ends-early", Layer::Machine, "a lease ends before its length"),
+    ("lock-delay-after-release", Layer::Machine, "a lock stays closed after it was given back"),
+    ("lock-delay-ignored", Layer::Machine, "a lock opens at once after it was lost"),
+    ("newcomers-overtake", Layer::Machine, "who comes now is served before those who wait"),
+    ("no-native-dedup", Layer::Machine, "no answers are kept: a repeat runs again"),
+    ("old-requests-run-again", Layer::Machine, "a repeat whose answer was let go runs again"),
+    ("one-permit-too-many", Layer::Machine, "a semaphore has one holder more than it permits"),
+    (
+        "place-keeps-its-age",
+        Layer::Machine,
+        "who takes over a place in the queue counts as having waited since the first",
+    ),
+    ("priority-ignored", Layer::Machine, "the queue knows no priorities"),
+    ("queue-order-lost-on-restore", Layer::Machine, "a restored queue has another order"),
+    ("release-without-handoff", Layer::Machine, "a release does not serve the next in line"),
+    ("renewal-counts-from-the-grant", Layer::Machine, "a renewed lease counts from its beginning"),
+    ("shared-beside-exclusive", Layer::Machine, "a shared holder comes beside an exclusive one"),
+    ("stale-epoch-accepted", Layer::Machine, "a request for a range that has moved is served"),
+    ("strangers-release", Layer::Machine, "anybody gives back anybody's lock"),
+    ("timed-out-waiter-stays", Layer::Machine, "who gave up waiting is granted the lock later"),
+    ("tokens-from-what-is-held", Layer::Machine, "a restore begins with the highest token that is held"),
+    ("tokens-stay-after-a-lost-history", Layer::Machine, "tokens go on where a shard has lost its history"),
+    ("two-grants-in-one-batch", Layer::Machine, "two requests of one entry are both granted"),
+    ("ack-before-sync", Layer::Log, "a row is acknowledged before the disk has it"),
+    ("committed-over-truncated", Layer::Log, "a truncated entry counts as committed"),
+    ("journal-cleared-early", Layer::Log, "the journal is cleared before its rows are in the database"),
+    ("journal-damage-ignored", Layer::Log, "a damaged record of the journal reads as its end"),
+    ("reset-without-tail", Layer::Log, "a group's move leaves its latest entries behind"),
+    ("round-unchecked", Layer::Log, "records of an older round of the journal are taken for new ones"),
+    ("row-checksum-ignored", Layer::Log, "a damaged row is read"),
+    ("snapshot-not-durable", Layer::Log, "the log is cut before its snapshot is on disk"),
+    ("vote-not-durable", Layer::Log, "a vote is given before the disk has it"),
+    ("vote-with-row", Layer::Log, "a vote goes with the row that it stands in"),
+    ("ack-before-commit", Layer::Cluster, "a follower acknowledges entries that it has not saved"),
+    ("barrier-skipped", Layer::Cluster, "reads are answered without asking whether the leader still leads"),
+    ("barrier-without-quorum", Layer::Cluster, "a leader's own word is enough for a read"),
+    (
+        "expiring-session-kept-alive",
+        Layer::Cluster,
+        "a keep-alive is acknowledged while the session's expiry is under way",
+    ),
+    ("later-votes-confirm", Layer::Cluster, "a replica that has voted for a later leader confirms the old one"),
+    ("leads-before-its-first-entry", Layer::Cluster, "a leader serves before its term's first entry is applied"),
+    ("lease-reckoned-from-the-answer", Layer::Cluster, "a client counts its lease from when it heard of it"),
+    ("new-leader-gives-a-quarter", Layer::Cluster, "a new leader gives sessions a quarter of their TTL"),
+    ("no-pre-vote", Layer::Cluster, "a node that was cut off deposes the leaders when it comes back"),
+    ("session-early-end", Layer::Cluster, "a keep-alive gives half a TTL"),
+    ("session-reckoned-from-the-answer", Layer::Cluster, "a client counts its session's TTL from the answer"),
+    ("wall-time-in-stamp", Layer::Cluster, "the shard's clock is the leader's wall clock"),
+];
+
+/// A line for each: name, layer, and what goes wrong, with tabs between.
+pub fn list() -> String {
+    let mut all = String::new();
+    for (name, layer, what) in ALL {
+        // Writing to a string fails never.
+        let _ = writeln!(all, "{name}\t{}\t{what}", layer.name());
+    }
+    all
+}
+
+/// Switches one on, or says why that cannot be.
+pub fn plant(name: &str) -> Result<(), String> {
+    if !ALL.iter().any(|(known, ..)| *known == name) {
+        return Err(format!("there is no mistake `{name}`: --list-planted prints them"));
+    }
+    match wardlock_machine::planted::plant(name) {
+        true => Ok(()),
+        false => Err("this build has no mistakes to switch on: .ci/planted makes one that has".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    /// Every name that the sources below a directory ask for.
+    fn asked_in(dir: &Path, names: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() && !path.ends_with("target") {
+                asked_in(&path, names);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let asked = text.split("planted!(\"").skip(1).filter_map(|rest| rest.split_once("\")"));
+                names.extend(asked.map(|(name, _)| name.to_owned()));
+            }
+        }
+    }
+
+    #[test]
+    fn every_mistake_in_the_sources_is_in_the_list_and_none_else() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut asked = BTreeSet::new();
+        for dir in ["node/src", "node/machine/src", "node/wire/src", "placement/src", "router/src", "loadtest/src"] {
+            asked_in(&root.join(dir), &mut asked);
+        }
+        asked.remove("name");
+        let listed: BTreeSet<String> = ALL.iter().map(|(name, ..)| (*name).to_owned()).collect();
+        assert_eq!(asked, listed);
+        assert_eq!(listed.len(), ALL.len(), "one of them is listed twice");
+    }
+
+    #[test]
+    fn this_build_has_none() {
+        if !cfg!(wardlock_planted) {
+            assert!(plant("barrier-skipped").is_err());
+        }
+        assert!(plant("no-such-mistake").is_err());
+    }
+}
