@@ -148,7 +148,7 @@ impl Cluster {
             goal: goal.expect("the shape makes a goal"),
             nodes,
             addresses: wardlock_placement::Node { quic: format!("node-{node}:1"), http: None, domain: None },
-            timing: self.shape.timing.clone(),
+            timing: self.shape.timing,
             clock: Arc::clone(&machine.clock) as _,
             transport,
             client,
@@ -262,6 +262,12 @@ impl Cluster {
             }
         }
         led
+    }
+
+    /// The term that a node has for each of its groups.
+    pub fn terms(&self, node: NodeId) -> Vec<(GroupId, u64)> {
+        let groups = self.hosts().filter(|(at, _)| *at == node).flat_map(|(_, host)| host.status().groups);
+        groups.map(|g| (g.group, g.term)).collect()
     }
 
     /// Whether every node runs and every group has one leader whom all its replicas know; and, where it is quiet,

@@ -93,7 +93,7 @@ pub struct Fields {
     pub heartbeat_ms: Option<u64>,
 
     /// The shortest silence after which a follower campaigns, in milliseconds. Well above the slowest
-    /// fsync and round trip, or a healthy leader is deposed. [default: 400]
+    /// fsync and round trip, or a healthy leader is deposed. [default: 220]
     #[arg(long, env = "WARDLOCK_ELECTION_MIN_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub election_min_ms: Option<u64>,
@@ -101,7 +101,7 @@ pub struct Fields {
     /// The longest such silence, in milliseconds; also how long followers stay bound to a leader that
     /// they heard. A failover takes up to twice this. A wide span above the minimum makes split votes
     /// rare. The defaults suit nodes within one region; across regions raise all three alike.
-    /// [default: 700]
+    /// [default: 380]
     #[arg(long, env = "WARDLOCK_ELECTION_MAX_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub election_max_ms: Option<u64>,
@@ -135,8 +135,8 @@ impl Fields {
             listen_quic: Some(SocketAddr::from(([127, 0, 0, 1], 7401))),
             shards: Some(16),
             heartbeat_ms: Some(200),
-            election_min_ms: Some(400),
-            election_max_ms: Some(700),
+            election_min_ms: Some(220),
+            election_max_ms: Some(380),
             disk_low_mark_mib: Some(512),
             disk_reserve_mib: Some(64),
             ..Fields::default()

@@ -23,6 +23,7 @@ mod hello;
 mod lane;
 mod rarely;
 mod settings;
+mod silence;
 mod socket;
 mod table;
 

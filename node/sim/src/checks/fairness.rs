@@ -35,9 +35,10 @@ impl Check for Fairness {
             Event::Well => self.calm_since = Some(at),
             Event::Asked { op, session, name, mode, waits, .. } => {
                 let asked = self.asked.entry(name.clone()).or_default();
-                // A session's second request may take over the place of its first.
-                let own = |other: &&Asked| other.session == *session && other.waits && *waits;
+                // A session's second request takes over the place of its first, or gives it up.
+                let own = |other: &&Asked| other.session == *session && other.mode == *mode && *waits;
                 let at = asked.values().filter(own).map(|other| other.at).min().unwrap_or(at);
+                asked.retain(|_, other| other.session != *session);
                 asked.insert(*op, Asked { session: *session, at, mode: *mode, waits: *waits });
             }
             Event::Refused { op, name, .. } => {

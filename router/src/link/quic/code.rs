@@ -23,6 +23,8 @@ pub(super) enum Code {
     Replaced = 7,
     /// No hello in time.
     Late = 8,
+    /// Nothing comes back from the peer.
+    Silent = 9,
 }
 
 /// Closes with the code and the reason.

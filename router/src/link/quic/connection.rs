@@ -22,7 +22,7 @@ use super::{
     code::{self, Code},
     hello::Greeted,
     lane::{self, Outgoing},
-    settings,
+    settings, silence,
 };
 use crate::link::{CallError, Peer, PendingReply, Replier, Service, pending::Pending};
 
@@ -159,8 +159,21 @@ async fn run(shared: Arc<Shared>, connection: Arc<Connection>, urgent: RecvStrea
     seen[Lane::Urgent as usize] = true;
     readers.spawn(read(shared.clone(), connection.clone(), Lane::Urgent, urgent, buffer));
     // The lane byte is read here, one stream after the other: its opener sends it at once.
+    let silent = async {
+        match connection.peer.node {
+            Some(_) => silence::falls_silent(&connection.quic).await,
+            None => std::future::pending().await,
+        }
+        connection.close(Code::Silent, "it has fallen silent");
+        std::future::pending::<()>().await;
+    };
+    tokio::pin!(silent);
     let ended = loop {
-        let mut stream = match connection.quic.accept_uni().await {
+        let accepted = tokio::select! {
+            accepted = connection.quic.accept_uni() => accepted,
+            () = &mut silent => continue,
+        };
+        let mut stream = match accepted {
             Ok(stream) => stream,
             Err(ended) => break ended,
         };
