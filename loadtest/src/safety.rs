@@ -130,6 +130,21 @@ impl Safety {
         }
     }
 
+    /// The client asks for its session's end: from now on it may have ended.
+    pub(crate) fn closing(&mut self, session: u32) {
+        if let Some(known) = self.sessions.get_mut(session as usize) {
+            known.until = At::ZERO;
+        }
+    }
+
+    /// The number of a name is another's from now on.
+    pub(crate) fn forget_name(&mut self, name: u64) {
+        if let Some(known) = self.names.get_mut(name as usize) {
+            *known = Name::default();
+        }
+        self.shared.remove(&name);
+    }
+
     /// An acquire is sent.
     pub(crate) fn asking(&self, session: u32, name: u64, now: At) -> Asked {
         let life = self.sessions.get(session as usize).map_or(0, |known| known.life);

@@ -31,6 +31,12 @@ impl Node {
         Node { id, pid, command, log, child: None, paused: false }
     }
 
+    /// A node that has not been started yet.
+    pub(super) fn to_be_started(id: u32, command: String, log: PathBuf) -> Node {
+        // No process has this number.
+        Node { id, pid: 0, command, log, child: None, paused: false }
+    }
+
     pub(super) fn pid(&self) -> u32 {
         self.pid
     }

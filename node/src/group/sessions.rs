@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use wardlock_machine::{Millis, SessionId, WallMs, limits};
+use wardlock_machine::{Millis, SessionId, WallMs, limits, planted};
 use wardlock_router::link::Replier;
 use wardlock_wire::{KeptAlive, Response};
 
@@ -116,7 +116,7 @@ impl Deadlines {
             return Heard::Expiry;
         }
         entry.heard = Some(wall);
-        entry.deadline = now + entry.ttl;
+        entry.deadline = now + if planted!("session-early-end") { entry.ttl / 2 } else { entry.ttl };
         match entry.state {
             State::Checkpointed(number) => Heard::Clearing(number),
             _ => Heard::Round,
