@@ -97,6 +97,18 @@ impl State {
         }
     }
 
+    /// Whether `op` can never happen any more: its token has passed.
+    pub(super) fn is_past(&self, op: &Op) -> bool {
+        match op.what {
+            What::Granted { token, .. } => token <= self.last,
+            What::Released { token } => match &self.holder {
+                Some(holder) if token == self.last => holder.token.is_some_and(|held| held != token),
+                _ => token <= self.last,
+            },
+            _ => false,
+        }
+    }
+
     fn freed(&self) -> State {
         State { last: self.last, holder: None }
     }

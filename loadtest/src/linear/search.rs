@@ -114,6 +114,10 @@ impl<'a> All<'a> {
             let step = |n: usize| config.state.step(self.certain[n], &self.ends, horizon);
             let observed: Vec<usize> = next.into_iter().filter(|n| matches!(step(*n), Step::Observed)).collect();
             if observed.is_empty() {
+                // What cannot happen any more makes no two configurations of one.
+                let past = |n: &usize| config.state.is_past(self.perhaps[*n]);
+                let past: Vec<usize> = (0..self.perhaps.len()).filter(past).collect();
+                past.into_iter().for_each(|n| config.perhaps.set(n));
                 return Some(horizon);
             }
             observed.into_iter().for_each(|n| config.happened(n));

@@ -11,9 +11,9 @@ use super::{
 };
 
 /// So many configurations are spent on each smaller history; more only make the answer shorter.
-const BUDGET: usize = 20_000;
+const BUDGET: usize = 3_000;
 /// So many smaller histories are tried.
-const TRIES: usize = 2_000;
+const TRIES: usize = 500;
 
 /// A history without an order that is as small as can be found, from one without an order.
 pub(super) fn smallest(history: &History, budget: usize) -> History {
