@@ -38,6 +38,8 @@ pub(super) struct Ends {
     sessions: BTreeMap<Session, At>,
     /// Of grants that were renewed: the end of the longest renewal.
     renewed: BTreeMap<Token, At>,
+    /// From when on somebody may hold the lock for a moment of whom nobody has heard anything.
+    asked: Option<At>,
 }
 
 impl Ends {
@@ -49,7 +51,8 @@ impl Ends {
                 *until = op.invoked.saturating_add(lease).max(*until);
             }
         }
-        Ends { sessions: history.sessions.clone(), renewed }
+        let asked = history.ops.iter().filter(|op| op.what == What::Asked).map(|op| op.invoked).min();
+        Ends { sessions: history.sessions.clone(), renewed, asked }
     }
 
     fn session(&self, session: Session) -> At {
@@ -84,6 +87,7 @@ impl State {
                 Step::To(State { last: self.last + 1, holder: Some(holder) })
             }
             What::Refused { by: None } if self.holder.is_some() => Step::Observed,
+            What::Refused { by: None } if ends.asked.is_some_and(|asked| asked <= horizon) => Step::Observed,
             What::Refused { by: Some(by) } => self.seen(None, by),
             What::Holds { token } => self.seen(Some(op.session), token),
             What::Renewed { token: of, .. } if token == Some(of) => Step::Observed,

@@ -78,13 +78,16 @@ impl<'a> All<'a> {
         tokens.sort_unstable();
         // Somebody may have seen a grant that its own client heard nothing of.
         let stranger = |token: Token| tokens.binary_search(&token).is_err();
-        let hidden_seen = certain.iter().any(|op| match op.what {
-            What::Refused { by } => by.is_none_or(stranger),
-            What::Holds { token } => stranger(token),
-            What::Read { held: Some((_, token)) } => stranger(token),
-            _ => false,
-        });
-        let matters = |op: &&Op| !op.is_certain() && op.what.may_change() && (hidden_seen || op.what != What::Asked);
+        let told_of = |session| {
+            certain.iter().any(|op| match op.what {
+                What::Refused { by } => by.is_some_and(stranger),
+                What::Holds { token } => op.session == session && stranger(token),
+                What::Read { held: Some((holder, token)) } => holder == session && stranger(token),
+                _ => false,
+            })
+        };
+        let matters =
+            |op: &&Op| !op.is_certain() && op.what.may_change() && (op.what != What::Asked || told_of(op.session));
         let perhaps = history.ops.iter().filter(matters).collect();
         All { certain, perhaps, tokens, ends: Ends::of(history) }
     }
