@@ -135,7 +135,8 @@ fn a_violation_shows_only_what_makes_it() {
     let late = |session, from, until, what| Op { session, invoked: at(from), returned: Some(at(until)), what };
     right.sessions.insert(77, at(100_000));
     right.ops.extend([late(77, 0, 5, granted(9_000)), late(78, 10, 15, granted(9_001))]);
-    let Verdict::Violation(text) = check(&right, BUDGET) else { panic!("two hold it at once") };
+    let verdict = check(&right, BUDGET);
+    let Verdict::Violation(text) = verdict else { panic!("two hold it at once: {verdict:?}") };
     assert!(text.contains("token 9000") && text.contains("token 9001"), "{text}");
     assert!(text.lines().count() < 12, "the other {} operations are not to be read:\n{text}", right.ops.len());
 }
