@@ -77,6 +77,7 @@ mod links;
 mod lock;
 mod locks;
 mod machine;
+pub mod planted;
 pub mod query;
 mod queue;
 mod rare;
