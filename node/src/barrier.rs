@@ -147,6 +147,8 @@ impl Barrier {
             let free = rounds.len() < ROUNDS;
             let next = free && (ended == latest || Instant::now() >= slow_at);
             tokio::select! {
+                biased;
+                Some(round) = rounds.next() => ended = ended.max(round),
                 () = self.arrived.notified(), if next => {
                     // One turn for the other groups of this node.
                     tokio::task::yield_now().await;
@@ -155,7 +157,6 @@ impl Barrier {
                     let round = self.round(asked);
                     rounds.push(async move { round.await; latest });
                 }
-                Some(round) = rounds.next() => ended = ended.max(round),
                 () = tokio::time::sleep_until(slow_at), if !next && free => {}
             }
         }

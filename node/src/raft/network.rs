@@ -210,6 +210,7 @@ impl RaftNetworkV2<Types> for Link {
             data: snapshot.snapshot,
         };
         tokio::select! {
+            biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
             reply = self.ask(Lane::Bulk, SNAPSHOT_PATIENCE, request) => match reply {
                 Ok(RaftReply::Installed(vote)) => Ok(SnapshotResponse::new(vote_from_wire(vote))),
