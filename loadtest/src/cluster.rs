@@ -13,10 +13,12 @@
 //!
 //! Nothing is started again by itself: a node that died of something else shows in [`Cluster::ailing`].
 //!
-//! A cluster behind a network of our own, and with disks of its own, is laid out by this program itself
-//! ([`Cluster::start_apart`]): the way between any two nodes can then be cut, and a disk be full.
+//! A cluster behind a network of our own, whose nodes have disks and clocks of their own, is laid out by this
+//! program itself ([`Cluster::start_apart`]): the way between any two nodes can then be cut, a disk be full or lose
+//! what was not synced, and a node be started on a machine that has run for another time.
 
 mod apart;
+mod clocks;
 mod disks;
 pub(crate) mod health;
 pub(crate) mod interrupt;
@@ -42,6 +44,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
+pub(crate) use self::apart::{Own, Without};
 use self::{disks::Disks, net::Net, node::Node, said::Said};
 use crate::target::Place;
 
@@ -212,11 +215,6 @@ impl Cluster {
     /// The network between its nodes and to their clients, where it has one of its own.
     pub(crate) fn net(&self) -> anyhow::Result<&Net> {
         self.net.as_ref().context("the cluster has no network of its own")
-    }
-
-    /// Whether its nodes have disks of their own.
-    pub(crate) fn has_disks(&self) -> bool {
-        self.disks.is_some()
     }
 
     fn node(&mut self, id: u32) -> anyhow::Result<&mut Node> {

@@ -38,7 +38,7 @@ pub(crate) use self::{
 };
 use crate::{
     bench::{self, Bench},
-    cluster::{Cluster, Local, interrupt::interruptible},
+    cluster::{Cluster, Local, Own, interrupt::interruptible},
     page,
     report::Report,
     run,
@@ -170,7 +170,7 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
     let mut cluster = match options.cuts {
         0 => interruptible(Cluster::start(&options.local, options.nodes, options.shards)).await?,
         _ => {
-            let apart = Cluster::start_apart(&options.local, options.nodes, options.shards, false, 0);
+            let apart = Cluster::start_apart(&options.local, options.nodes, options.shards, Own::default(), 0);
             interruptible(apart).await?.0
         }
     };

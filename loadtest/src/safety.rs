@@ -81,8 +81,8 @@ pub(crate) struct Granted {
     pub(crate) lease: Option<Duration>,
 }
 
-/// Clocks may differ in speed by so much.
-fn certain(length: Duration) -> Duration {
+/// What of a length has passed by any clock: they may differ in speed by so much.
+pub(crate) fn certain(length: Duration) -> Duration {
     length.mul_f64(0.99)
 }
 

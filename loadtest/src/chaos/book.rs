@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::{
     linear::{self, At, History, Op, Session, Verdict},
-    safety::Safety,
+    safety::{Safety, certain},
     workload::Dice,
 };
 
@@ -31,8 +31,13 @@ const PLACES: u64 = 4_096;
 const BUDGET: usize = 300_000;
 /// How many violations are kept in words.
 const EXAMPLES: usize = 3;
-/// Clocks may differ in speed by so much.
-const DRIFT: f64 = 0.99;
+/// How many histories may wait for their verdict.
+const WAITING: usize = 256;
+/// Sessions are forgotten when they may have ended so long ago: longer than any name is open. All histories of
+/// a session that is not known take it to have ended at any time.
+const FORGOTTEN: Duration = Duration::from_secs(300);
+/// How many are opened between two such times.
+const OPENED: u64 = 1_000;
 
 /// One lock name of this run; names of a run are numbered.
 pub(super) type Name = u64;
@@ -197,15 +202,24 @@ impl Book {
     /// A client's session was opened by a request that was sent at `sent`.
     pub(super) fn opened(&mut self, client: u32, session: Session, sent: At, ttl: Duration) {
         self.present[client as usize] = session;
-        self.sessions.insert(session, sent + ttl.mul_f64(DRIFT));
+        self.sessions.insert(session, sent + certain(ttl));
         self.safety.opened(client, sent, ttl);
         self.counts.sessions += 1;
+        if self.counts.sessions.is_multiple_of(OPENED) {
+            let now = self.now();
+            self.sessions.retain(|_, until| *until + FORGOTTEN > now);
+        }
+    }
+
+    /// Whether a session may have ended, as far as its client can know.
+    pub(super) fn may_have_ended(&self, session: Session) -> bool {
+        self.sessions.get(&session).is_none_or(|until| *until <= self.now())
     }
 
     /// A sign of life that was sent at `sent` was acknowledged.
     pub(super) fn alive(&mut self, client: u32, session: Session, sent: At, ttl: Duration) {
         let until = self.sessions.entry(session).or_default();
-        *until = (*until).max(sent + ttl.mul_f64(DRIFT));
+        *until = (*until).max(sent + certain(ttl));
         if self.present[client as usize] == session {
             self.safety.alive(client, sent);
         }
@@ -246,16 +260,23 @@ pub(super) struct Checked {
     pub(super) examples: Vec<String>,
 }
 
+impl Checked {
+    /// Whether a run is a failed one already.
+    pub(super) fn is_bad(&self) -> bool {
+        self.violations > 0 || self.undecided > 0
+    }
+}
+
 /// Checks histories on a thread of its own.
 pub(super) struct Checker {
-    send: Option<mpsc::Sender<History>>,
+    send: Option<mpsc::SyncSender<History>>,
     found: Arc<Mutex<Checked>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Checker {
     pub(super) fn start() -> anyhow::Result<Checker> {
-        let (send, receive) = mpsc::channel::<History>();
+        let (send, receive) = mpsc::sync_channel::<History>(WAITING);
         let found: Arc<Mutex<Checked>> = Arc::default();
         let into = Arc::clone(&found);
         let work = move || {
@@ -283,10 +304,11 @@ impl Checker {
         Ok(Checker { send: Some(send), found, thread: Some(thread) })
     }
 
+    /// Takes a history. Where too many wait, it has no verdict: a run that outruns its check has failed.
     pub(super) fn take(&self, history: History) {
-        if let Some(send) = &self.send {
-            // The thread lives as long as this does.
-            let _ = send.send(history);
+        let taken = self.send.as_ref().is_some_and(|send| send.try_send(history).is_ok());
+        if !taken {
+            self.found.lock().unwrap_or_else(PoisonError::into_inner).undecided += 1;
         }
     }
 

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     linear::{At, Op, What},
-    safety::Granted,
+    safety::{Granted, certain},
     workload::Dice,
 };
 
@@ -177,7 +177,8 @@ impl Actor {
             if then == Then::Dies {
                 self.world.book().counts.died += 1;
                 if self.dice.percent(30.0) {
-                    // Some do it in order.
+                    // Some do it in order. A sign of life that is under way means nothing any more.
+                    life.over.store(true, Ordering::Relaxed);
                     self.world.book().closes(self.number, life.id.0);
                     self.settle(Command::CloseSession { session: life.id }, false).await;
                 }
@@ -210,7 +211,8 @@ impl Actor {
             let late = Instant::now() >= until;
             match written {
                 Ok(Outcome::Queued { .. }) if late => return Settled::Unknown,
-                Ok(Outcome::Queued { .. }) => {}
+                // It may be granted while nobody asks.
+                Ok(Outcome::Queued { .. }) => perhaps = true,
                 Ok(outcome) => return Settled::Answer(outcome),
                 Err(Error::OutcomeUnknown) if late => return Settled::Unknown,
                 Err(Error::OutcomeUnknown) => {
@@ -269,7 +271,7 @@ impl Actor {
         let token = match outcome {
             Outcome::Granted(grant) => {
                 let token = grant.lock_id.token.0;
-                self.record(name, life, sent, Some(now), What::Granted { token, lease });
+                self.record(name, life, sent, Some(now), What::Granted { token, lease: lease.map(certain) });
                 let granted = Granted { session: self.number, name: Book::place(name), token, shared: false, lease };
                 let mut book = self.world.book();
                 book.safety.granted(asked, granted, now);
@@ -320,7 +322,8 @@ impl Actor {
             let now = self.world.book().now();
             match settled {
                 Settled::Answer(Outcome::Renewed(_)) => {
-                    self.record(name, life, sent, Some(now), What::Renewed { token: token.0, lease });
+                    let renewed = What::Renewed { token: token.0, lease: lease.map(certain) };
+                    self.record(name, life, sent, Some(now), renewed);
                     let mut book = self.world.book();
                     book.safety.renewed(Book::place(name), token.0, sent, lease.unwrap_or_default());
                     (book.counts.answered, book.counts.renewed) = (book.counts.answered + 1, book.counts.renewed + 1);
@@ -364,6 +367,11 @@ impl Actor {
             Settled::Answer(Outcome::Expired | Outcome::Foreign) => {
                 book.counts.lost += 1;
                 book.safety.was_lost(Book::place(name), holder, now);
+                if book.may_have_ended(life.id.0) {
+                    // A first attempt may have done it; that it did was forgotten with the session.
+                    let what = What::Released { token };
+                    book.record(name, Op { session: life.id.0, invoked: sent, returned: None, what });
+                }
                 (Some(now), What::Lost { token })
             }
             _ => {
@@ -388,6 +396,7 @@ async fn keep(world: Arc<World>, life: Arc<Life>, number: u32) {
         let sent = world.book().now();
         let client = world.pool.any(&mut dice);
         match timeout(world.ttl, client.keep_alive(life.id, world.ttl)).await {
+            _ if life.over.load(Ordering::Relaxed) => {}
             Ok(Ok(KeptAlive::Alive)) => world.book().alive(number, life.id.0, sent, world.ttl),
             Ok(Ok(KeptAlive::Ended | KeptAlive::Unknown)) => {
                 world.book().session_lost(number, life.id.0);

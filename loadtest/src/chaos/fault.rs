@@ -18,6 +18,10 @@ pub(crate) enum Kind {
     Restart,
     /// SIGKILL of all nodes, and a start of all.
     KillAll,
+    /// The same, and all disks lose what was not synced.
+    PowerCut,
+    /// SIGKILL, and a start by a clock that has run for another time, hours or days more or less.
+    Clock,
     /// A node cut off from the other nodes, though not from its clients.
     Cut,
     /// The same in one direction: it hears and is not heard, or the other way round.
@@ -37,11 +41,13 @@ pub(crate) enum Kind {
 }
 
 /// All of them.
-pub(super) const ALL: [Kind; 12] = [
+pub(super) const ALL: [Kind; 14] = [
     Kind::Kill,
     Kind::Pause,
     Kind::Restart,
     Kind::KillAll,
+    Kind::PowerCut,
+    Kind::Clock,
     Kind::Cut,
     Kind::OneWay,
     Kind::Mute,
@@ -59,6 +65,8 @@ impl Kind {
             Kind::Pause => "pause",
             Kind::Restart => "restart",
             Kind::KillAll => "kill-all",
+            Kind::PowerCut => "power-cut",
+            Kind::Clock => "clock",
             Kind::Cut => "cut",
             Kind::OneWay => "one-way",
             Kind::Mute => "mute",
@@ -72,12 +80,17 @@ impl Kind {
 
     /// Whether it takes a disk that is the node's own.
     pub(super) fn needs_disk(self) -> bool {
-        matches!(self, Kind::SlowDisk | Kind::FullDisk)
+        matches!(self, Kind::SlowDisk | Kind::FullDisk | Kind::PowerCut)
+    }
+
+    /// Whether it takes clocks that are the node's own.
+    pub(super) fn needs_clock(self) -> bool {
+        self == Kind::Clock
     }
 
     /// Whether it leaves no node for a second one.
     fn stands_alone(self) -> bool {
-        self == Kind::KillAll
+        matches!(self, Kind::KillAll | Kind::PowerCut)
     }
 
     /// How long it lasts.
@@ -86,7 +99,7 @@ impl Kind {
             |dice: &mut Dice, least: f64, most: f64| Duration::from_secs_f64(least + (most - least) * dice.unit());
         match self {
             Kind::Restart => Duration::ZERO,
-            Kind::KillAll => between(dice, 0.0, 1.0),
+            Kind::KillAll | Kind::PowerCut => between(dice, 0.0, 1.0),
             // Around the silence after which others are elected and after which sessions end.
             Kind::Pause => between(dice, 0.3, 5.0),
             Kind::Cut | Kind::OneWay => between(dice, 0.5, 5.0),
@@ -171,7 +184,7 @@ mod tests {
         let counts: Vec<usize> = ALL.iter().map(|kind| count(*kind)).collect();
         assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
         assert!(all.iter().any(|next| next.len() == 2));
-        let with_all = all.iter().filter(|next| next.iter().any(|planned| planned.kind == Kind::KillAll));
+        let with_all = all.iter().filter(|next| next.iter().any(|planned| planned.kind.stands_alone()));
         assert!(with_all.into_iter().all(|next| next.len() == 1), "nobody is left for another");
     }
 

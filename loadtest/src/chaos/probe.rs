@@ -26,6 +26,8 @@ pub(super) const EVERY: Duration = Duration::from_millis(25);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The probes' session must outlive every outage.
 const TTL: Millis = Millis(3_600_000);
+/// So many writes after the last, it shows that it lives.
+const SIGN_OF_LIFE: u64 = 2_400;
 /// How many names are tried until every shard has one.
 const NAMES: u32 = 100_000;
 
@@ -74,6 +76,11 @@ impl Probes {
         for seq in 1.. {
             timer.tick().await;
             while under_way.try_join_next().is_some() {}
+            if seq % SIGN_OF_LIFE == 0 {
+                let world = Arc::clone(world);
+                // There are many more before it may end.
+                under_way.spawn(async move { drop(world.pool.nth(0).keep_alive(session, PATIENCE).await) });
+            }
             for (shard, key) in &self.shards {
                 let write = probe(Arc::clone(world), session, key.clone(), seq);
                 let (shard, began, seen) = (*shard, self.began, Arc::clone(&self.seen));

@@ -105,12 +105,15 @@ impl Striker<'_> {
 
     async fn begin(&mut self, kind: Kind, node: u32) -> anyhow::Result<()> {
         match kind {
-            Kind::Kill => self.cluster.kill(node).await?,
+            Kind::Kill | Kind::Clock => self.cluster.kill(node).await?,
             Kind::Pause => self.cluster.pause(node)?,
             Kind::Restart => self.cluster.drain(node).await?,
-            Kind::KillAll => {
+            Kind::KillAll | Kind::PowerCut => {
                 for node in 1..=self.nodes {
                     self.cluster.kill(node).await?;
+                }
+                if kind == Kind::PowerCut {
+                    (1..=self.nodes).try_for_each(|node| self.cluster.cut_power(node))?;
                 }
             }
             Kind::SlowDisk => {}
@@ -128,7 +131,11 @@ impl Striker<'_> {
         match kind {
             Kind::Kill | Kind::Restart => self.cluster.restart(node)?,
             Kind::Pause => self.cluster.resume(node)?,
-            Kind::KillAll => (1..=self.nodes).try_for_each(|node| self.cluster.restart(node))?,
+            Kind::KillAll | Kind::PowerCut => (1..=self.nodes).try_for_each(|node| self.cluster.restart(node))?,
+            Kind::Clock => {
+                self.cluster.change_clock(node, &mut self.dice)?;
+                self.cluster.restart(node)?;
+            }
             Kind::SlowDisk => {}
             Kind::FullDisk => self.cluster.empty_disk(node)?,
             _ => {

@@ -19,7 +19,7 @@ use tokio::{
 use wardlock_router::Client;
 
 use super::{
-    Cluster, Local, READY,
+    Cluster, Local, READY, clocks,
     disks::Disks,
     health,
     net::Net,
@@ -33,9 +33,23 @@ const CLUSTER: &str = "chaos";
 /// Below so much room a node takes no new grants, MiB.
 const LOW_MARK_MIB: u32 = 64;
 
+/// What each node is to have of its own, beside its ways to the others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Own {
+    pub(crate) disks: bool,
+    pub(crate) clocks: bool,
+}
+
+/// Why it has not, where this machine does not allow it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Without {
+    pub(crate) disks: Option<String>,
+    pub(crate) clocks: Option<String>,
+}
+
 impl Cluster {
-    /// Starts one behind a network of its own and, where `disks` asks for them and the machine allows it, with a
-    /// disk for each node. Waits until it is well. Beside it, why there are no disks.
+    /// Starts one behind a network of its own and, where the machine allows it, with what else is asked for. Waits
+    /// until it is well. Beside it, what is not allowed.
     ///
     /// # Errors
     /// Where there is no program, it cannot be started, or the cluster does not get well.
@@ -43,27 +57,34 @@ impl Cluster {
         local: &Local,
         nodes: u32,
         shards: u32,
-        disks: bool,
+        own: Own,
         seed: u64,
-    ) -> anyhow::Result<(Cluster, Option<String>)> {
+    ) -> anyhow::Result<(Cluster, Without)> {
         let program = program::find(local.wardlock.as_deref())?;
         let data = room(local.data_dir.as_deref())?;
         let listen = ports(nodes)?;
         let net = Net::start(&listen, seed)?;
         let dirs: BTreeMap<u32, _> =
             listen.keys().map(|node| (*node, data.path().join(format!("node-{node}")))).collect();
-        let (disks, none) = match disks.then(|| Disks::mount(&dirs)) {
+        let (disks, no_disks) = match own.disks.then(|| Disks::mount(&dirs)) {
             Some(Ok(disks)) => (Some(disks), None),
             Some(Err(error)) => (None, Some(format!("{error:#}"))),
             None => (None, None),
         };
+        let clocks = if own.clocks { clocks::available().map(|()| true) } else { Ok(false) };
+        let without = Without { disks: no_disks, clocks: clocks.as_ref().err().map(|error| format!("{error:#}")) };
+        let mut dice = Dice::new(seed);
         make_certificates(&program, data.path(), listen.keys()).await?;
         let mut all = BTreeMap::new();
         for (id, at) in &listen {
             let file = data.path().join(format!("node-{id}.toml"));
             std::fs::write(&file, configuration(data.path(), *id, *at, shards, net.public()))?;
             let command = format!("{} node --config {}", quoted(&program), quoted(&file));
-            all.insert(*id, Node::to_be_started(*id, command, data.path().join(format!("node-{id}.log"))));
+            let mut node = Node::to_be_started(*id, command, data.path().join(format!("node-{id}.log")));
+            if let Ok(true) = clocks {
+                node.set_clock(clocks::some(&mut dice));
+            }
+            all.insert(*id, node);
         }
         let server = net.public().values().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
         let complaints: Arc<Mutex<VecDeque<String>>> = Arc::default();
@@ -71,7 +92,7 @@ impl Cluster {
         match cluster.begin().await {
             Ok(()) => {
                 cluster.remark();
-                Ok((cluster, none))
+                Ok((cluster, without))
             }
             Err(error) => Err(cluster.stillborn(error).await),
         }
@@ -106,14 +127,29 @@ impl Cluster {
         self.data.path().join("certs")
     }
 
+    /// Gives a node other clocks from its next start on.
+    pub(crate) fn change_clock(&mut self, node: u32, dice: &mut Dice) -> anyhow::Result<()> {
+        self.node(node)?.set_clock(clocks::some(dice));
+        Ok(())
+    }
+
+    fn disks(&self) -> anyhow::Result<&Disks> {
+        self.disks.as_ref().context("there are no disks")
+    }
+
     /// Takes nearly all room on a node's disk.
     pub(crate) fn fill_disk(&self, node: u32) -> anyhow::Result<()> {
-        self.disks.as_ref().context("there are no disks")?.fill(node)
+        self.disks()?.fill(node)
     }
 
     /// Gives it back.
     pub(crate) fn empty_disk(&self, node: u32) -> anyhow::Result<()> {
-        self.disks.as_ref().context("there are no disks")?.empty(node)
+        self.disks()?.empty(node)
+    }
+
+    /// The disk of a node that does not run loses everything that was not synced.
+    pub(crate) fn cut_power(&self, node: u32) -> anyhow::Result<()> {
+        self.disks()?.cut_power(node)
     }
 
     /// Lets a node's disk write only now and then, for so long.
@@ -123,7 +159,7 @@ impl Cluster {
         length: std::time::Duration,
         dice: &mut Dice,
     ) -> anyhow::Result<()> {
-        self.disks.as_ref().context("there are no disks")?.slow(node, length, dice).await
+        self.disks()?.slow(node, length, dice).await
     }
 }
 
@@ -142,7 +178,9 @@ fn ports(nodes: u32) -> anyhow::Result<BTreeMap<u32, SocketAddr>> {
 async fn make_certificates(program: &Path, dir: &Path, nodes: impl Iterator<Item = &u32>) -> anyhow::Result<()> {
     let mut command = Command::new(program);
     command.arg("certs").arg("--dir").arg(dir.join("certs")).arg("--client");
-    nodes.for_each(|node| drop(command.arg("--node").arg(format!("{node}=localhost,127.0.0.1"))));
+    for node in nodes {
+        command.arg("--node").arg(format!("{node}=localhost,127.0.0.1"));
+    }
     node::without_settings(&mut command);
     let output = command.output().await.with_context(|| format!("{} cannot be run", program.display()))?;
     if !output.status.success() {

@@ -1,8 +1,10 @@
-//! A disk of its own for each node, that can be made full or slow: a file system in a file.
+//! A disk of its own for each node, that can be made full or slow, or lose its power: a file system in a file.
 //!
-//! It takes root, a loop device and `mkfs.ext4`; where those are missing the faults of disks are not to be had,
-//! and [`Disks::mount`] says so. A full disk is one on which a file takes nearly all room. A slow one is frozen
-//! again and again (`fsfreeze`): whoever writes waits, as for a disk that stalls.
+//! It takes root, a loop device, `mkfs.ext4` and `perl`; where those are missing the faults of disks are not to be
+//! had, and [`Disks::mount`] says so. A full disk is one on which a file takes nearly all room. A slow one is frozen
+//! again and again (`fsfreeze`): whoever writes waits, as for a disk that stalls. One that loses its power is told
+//! to forget what was written and not synced: ext4 has a request for just that, which drops its journal's tail and
+//! all that waits in memory. What a killed process has written would otherwise outlive it, synced or not.
 
 use std::{
     collections::BTreeMap,
@@ -28,8 +30,13 @@ pub(super) struct Disks(BTreeMap<u32, Disk>);
 
 #[derive(Debug)]
 struct Disk {
+    image: PathBuf,
     at: PathBuf,
 }
+
+/// `EXT4_IOC_SHUTDOWN` with `EXT4_GOING_FLAGS_NOLOGFLUSH`. Requests to a device driver are unsafe, and not for this
+/// program to make.
+const SHUT_DOWN: &str = r#"open(my $at, "<", $ARGV[0]) or die $!; my $how = pack("L", 2); ioctl($at, 0x8004587d, $how) or die $!;"#;
 
 impl Disks {
     /// One for each node, where it keeps its data.
@@ -43,19 +50,30 @@ impl Disks {
             File::create(&image)?.set_len(SIZE)?;
             std::fs::create_dir_all(at)?;
             run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))?;
-            run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(at))?;
-            disks.0.insert(*node, Disk { at: at.clone() });
+            let disk = Disk { image, at: at.clone() };
+            disk.mount()?;
+            disks.0.insert(*node, disk);
         }
         for disk in disks.0.values() {
-            // Where files can be mounted they cannot always be frozen.
+            // Where files can be mounted they cannot always be frozen or told to forget.
             run(Command::new("fsfreeze").arg("-f").arg(&disk.at))?;
             run(Command::new("fsfreeze").arg("-u").arg(&disk.at))?;
+            disk.cut_power()?;
         }
         Ok(disks)
     }
 
+    fn disk(&self, node: u32) -> anyhow::Result<&Disk> {
+        self.0.get(&node).with_context(|| format!("node {node} has no disk of its own"))
+    }
+
     fn of(&self, node: u32) -> anyhow::Result<&Path> {
-        Ok(&self.0.get(&node).with_context(|| format!("node {node} has no disk of its own"))?.at)
+        Ok(&self.disk(node)?.at)
+    }
+
+    /// Loses what was not synced. Nobody may have a file open there.
+    pub(super) fn cut_power(&self, node: u32) -> anyhow::Result<()> {
+        self.disk(node)?.cut_power().with_context(|| format!("the power of node {node}'s disk"))
     }
 
     /// Takes nearly all room.
@@ -107,6 +125,18 @@ impl Drop for Thaw {
     }
 }
 
+impl Disk {
+    fn mount(&self) -> anyhow::Result<()> {
+        run(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.at))
+    }
+
+    fn cut_power(&self) -> anyhow::Result<()> {
+        run(Command::new("perl").args(["-e", SHUT_DOWN]).arg(&self.at))?;
+        run(Command::new("umount").arg(&self.at))?;
+        self.mount()
+    }
+}
+
 impl Drop for Disk {
     fn drop(&mut self) {
         if let Err(error) = run(Command::new("umount").arg("-l").arg(&self.at)) {
@@ -132,7 +162,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_disk_is_filled_and_emptied_slowed_and_taken_down_where_the_machine_allows_it() {
+    async fn a_disk_is_filled_and_slowed_loses_its_power_and_is_taken_down_where_the_machine_allows_it() {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().join("node-1");
         let disks = match Disks::mount(&[(1, at.clone())].into()) {
@@ -144,6 +174,13 @@ mod tests {
         let stat = rustix::fs::statvfs(&at).unwrap();
         assert!(stat.f_bavail * stat.f_frsize <= LEFT + (1 << 20));
         disks.empty(1).unwrap();
+
+        std::fs::write(at.join("synced"), "kept").unwrap();
+        File::open(at.join("synced")).unwrap().sync_all().unwrap();
+        std::fs::write(at.join("not-synced"), "lost").unwrap();
+        disks.cut_power(1).unwrap();
+        assert_eq!(std::fs::read(at.join("synced")).unwrap(), b"kept");
+        assert!(!at.join("not-synced").exists(), "it was only in memory");
 
         let file = at.join("written");
         let mut file = File::create(file).unwrap();

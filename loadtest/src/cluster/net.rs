@@ -375,7 +375,9 @@ mod tests {
         let mut arrive = |way: Way, count: u8| {
             three.net.set(End::Client, End::Node(1), way);
             let began = std::time::Instant::now();
-            (0..count).for_each(|n| drop(three.client.send_to(&[n], three.net.public()[&1]).unwrap()));
+            for n in 0..count {
+                three.client.send_to(&[n], three.net.public()[&1]).unwrap();
+            }
             let mut came = Vec::new();
             while let Ok((1, _)) = three.nodes[0].recv_from(&mut buffer) {
                 came.push((buffer[0], began.elapsed()));

@@ -10,6 +10,10 @@ pub(super) struct State {
     /// No new grant has a token as low as this.
     last: Token,
     holder: Option<Holder>,
+    /// Nobody holds it, but since it was last known to be free or held somebody did of whom nobody heard.
+    hidden: bool,
+    /// How many of those whose outcome nobody knows have been granted it. Each is once at the most.
+    unknown: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -38,8 +42,8 @@ pub(super) struct Ends {
     sessions: BTreeMap<Session, At>,
     /// Of grants that were renewed: the end of the longest renewal.
     renewed: BTreeMap<Token, At>,
-    /// From when on somebody may hold the lock for a moment of whom nobody has heard anything.
-    asked: Option<At>,
+    /// When those asked of whom nobody knows whether they were granted, rising.
+    asked: Vec<At>,
 }
 
 impl Ends {
@@ -51,7 +55,9 @@ impl Ends {
                 *until = op.invoked.saturating_add(lease).max(*until);
             }
         }
-        let asked = history.ops.iter().filter(|op| op.what == What::Asked).map(|op| op.invoked).min();
+        let mut asked: Vec<At> =
+            history.ops.iter().filter(|op| op.what == What::Asked).map(|op| op.invoked).collect();
+        asked.sort_unstable();
         Ends { sessions: history.sessions.clone(), renewed, asked }
     }
 
@@ -79,22 +85,24 @@ impl State {
         match op.what {
             What::Granted { token, lease } if free && token > self.last => {
                 let holder = Holder { session: op.session, token: Some(token), ends: ends.grant(op, token, lease) };
-                Step::To(State { last: token, holder: Some(holder) })
+                Step::To(State { last: token, holder: Some(holder), hidden: false, ..*self })
             }
             // A grant that nobody fetches is given back, at any time.
-            What::Asked if free => {
-                let holder = Holder { session: op.session, token: None, ends: op.invoked };
-                Step::To(State { last: self.last + 1, holder: Some(holder) })
+            What::Asked if free && self.one_more_asked(ends, horizon) => {
+                let holder = Some(Holder { session: op.session, token: None, ends: op.invoked });
+                Step::To(State { last: self.last + 1, holder, hidden: false, unknown: self.unknown + 1 })
             }
-            What::Refused { by: None } if self.holder.is_some() => Step::Observed,
-            What::Refused { by: None } if ends.asked.is_some_and(|asked| asked <= horizon) => Step::Observed,
+            What::Refused { by: None } if self.holder.is_some() || self.hidden => Step::Observed,
+            What::Refused { by: None } if self.one_more_asked(ends, horizon) => {
+                Step::To(State { last: self.last + 1, holder: None, hidden: true, unknown: self.unknown + 1 })
+            }
             What::Refused { by: Some(by) } => self.seen(None, by),
             What::Holds { token } => self.seen(Some(op.session), token),
             What::Renewed { token: of, .. } if token == Some(of) => Step::Observed,
             What::Released { token: of } if token == Some(of) => Step::To(self.freed()),
             What::Lost { token: of } if token != Some(of) => Step::Observed,
             What::Lost { .. } if free => Step::To(self.freed()),
-            What::Read { held: None } if self.holder.is_none() => Step::Observed,
+            What::Read { held: None } if self.holder.is_none() && !self.hidden => Step::Observed,
             What::Read { held: None } if free => Step::To(self.freed()),
             What::Read { held: Some((session, token)) } => self.seen(Some(session), token),
             _ => Step::Impossible,
@@ -113,8 +121,13 @@ impl State {
         }
     }
 
+    /// Whether somebody of whom nobody knows whether it was granted can have been granted it by now.
+    fn one_more_asked(&self, ends: &Ends, horizon: At) -> bool {
+        ends.asked.partition_point(|asked| *asked <= horizon) > self.unknown
+    }
+
     fn freed(&self) -> State {
-        State { last: self.last, holder: None }
+        State { holder: None, hidden: false, ..*self }
     }
 
     /// Somebody is told that this grant holds the lock, and perhaps whose it is. One that was not known until then
@@ -128,7 +141,7 @@ impl State {
             Some(known) if known == token => Step::Observed,
             None if token >= self.last => {
                 let holder = Holder { token: Some(token), ..holder.clone() };
-                Step::To(State { last: token, holder: Some(holder) })
+                Step::To(State { last: token, holder: Some(holder), ..*self })
             }
             _ => Step::Impossible,
         }

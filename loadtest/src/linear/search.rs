@@ -51,8 +51,8 @@ pub(super) fn search(history: &History, budget: usize) -> Found {
 struct All<'a> {
     /// What must have happened, in the order in which it was sent.
     certain: Vec<&'a Op>,
-    /// What may have.
-    perhaps: Vec<&'a Op>,
+    /// What may have, and up to which of the certain ones it matters.
+    perhaps: Vec<(&'a Op, usize)>,
     /// Of the certain grants, rising.
     tokens: Vec<Token>,
     ends: Ends,
@@ -78,17 +78,20 @@ impl<'a> All<'a> {
         tokens.sort_unstable();
         // Somebody may have seen a grant that its own client heard nothing of.
         let stranger = |token: Token| tokens.binary_search(&token).is_err();
+        // The last that is heard of a session's hidden grant; before it, the grant may matter.
         let told_of = |session| {
-            certain.iter().any(|op| match op.what {
+            certain.iter().rposition(|op| match op.what {
                 What::Refused { by } => by.is_some_and(stranger),
                 What::Holds { token } => op.session == session && stranger(token),
                 What::Read { held: Some((holder, token)) } => holder == session && stranger(token),
                 _ => false,
             })
         };
-        let matters =
-            |op: &&Op| !op.is_certain() && op.what.may_change() && (op.what != What::Asked || told_of(op.session));
-        let perhaps = history.ops.iter().filter(matters).collect();
+        let mut perhaps = Vec::new();
+        for op in history.ops.iter().filter(|op| !op.is_certain() && op.what.may_change()) {
+            let until = if op.what == What::Asked { told_of(op.session) } else { Some(usize::MAX) };
+            perhaps.extend(until.map(|until| (op, until)));
+        }
         All { certain, perhaps, tokens, ends: Ends::of(history) }
     }
 
@@ -118,7 +121,10 @@ impl<'a> All<'a> {
             let observed: Vec<usize> = next.into_iter().filter(|n| matches!(step(*n), Step::Observed)).collect();
             if observed.is_empty() {
                 // What cannot happen any more makes no two configurations of one.
-                let past = |n: &usize| config.state.is_past(self.perhaps[*n]);
+                let past = |n: &usize| {
+                    let (op, until) = self.perhaps[*n];
+                    config.first > until || config.state.is_past(op)
+                };
                 let past: Vec<usize> = (0..self.perhaps.len()).filter(past).collect();
                 past.into_iter().for_each(|n| config.perhaps.set(n));
                 return Some(horizon);
@@ -129,7 +135,7 @@ impl<'a> All<'a> {
 
     /// Every configuration that may follow; the most likely one last.
     fn expand(&self, config: &Config, horizon: At, into: &mut Vec<Config>) {
-        for (n, op) in self.perhaps.iter().enumerate() {
+        for (n, (op, _)) in self.perhaps.iter().enumerate() {
             if config.perhaps.has(n) || op.invoked > horizon || self.overtakes(config, op) {
                 continue;
             }

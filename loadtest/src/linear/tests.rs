@@ -89,6 +89,15 @@ fn an_unknown_outcome_is_open_to_the_end_and_may_be_nothing() {
     assert!(is_right(&[asked.clone(), op(2, 900, 910, granted(1))]));
     assert!(!is_right(&[asked.clone(), op(2, 10, 20, read(Some((3, 7))))]), "session 3 had not asked");
     assert!(!is_right(&[asked.clone(), op(2, 10, 20, granted(8)), op(3, 30, 40, read(Some((1, 7))))]));
+    // It may have been in somebody's way, but only once.
+    let refused = |at| op(2, at, at + 2, What::Refused { by: None });
+    let free = |at| op(3, at, at + 2, read(None));
+    assert!(!is_right(&[Op { invoked: ms(50), ..asked.clone() }, refused(10)]), "it was not sent yet");
+    assert!(is_right(&[asked.clone(), refused(10), refused(20), free(30)]));
+    assert!(!is_right(&[asked.clone(), refused(10), free(20), refused(30)]), "it was given back");
+    assert!(is_right(&[asked.clone(), asked.clone(), refused(10), free(20), refused(30)]), "or another was");
+    let (take, give) = (op(3, 20, 22, granted(5)), op(3, 30, 32, What::Released { token: 5 }));
+    assert!(!is_right(&[asked.clone(), refused(10), take, give, refused(40)]));
     // Its own session is told which grant it has, and gives it back.
     let holds = op(1, 50, 60, What::Holds { token: 7 });
     let give = op(1, 70, 80, What::Released { token: 7 });
