@@ -72,6 +72,8 @@ const CALM: (f64, f64) = (0.8, 2.0);
 const OVERLAP: f64 = 25.0;
 /// How often names that nobody uses any more are closed, and how many at once.
 const CLOSE: (Duration, usize) = (Duration::from_millis(200), 64);
+/// Where a kind of fault has not come often enough by then, faults go on for up to so many times the duration.
+const LONGER: u32 = 3;
 /// How long clients may take to finish what they are at.
 const FINISH: Duration = Duration::from_secs(40);
 
@@ -93,7 +95,7 @@ Examples:
 #[group(id = "chaos")]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// How long faults come.
+    /// How long faults come; longer, up to three times, until each kind has come often enough.
     #[arg(long, value_name = "LENGTH", default_value = "60s", value_parser = run::some_length, help_heading = "Faults")]
     duration: Duration,
     /// The kinds of faults.
@@ -195,7 +197,7 @@ async fn chaos(
     seed: u64,
 ) -> anyhow::Result<Outcome> {
     let began = Instant::now();
-    let pool = Pool::connect(cluster.server(), &cluster.certs(), WAYS).await?;
+    let pool = Pool::connect(cluster.server(), &cluster.certs(), WAYS, options.shards).await?;
     let book = Book::new(options.names as usize, options.clients, seed);
     let think = Duration::from_secs_f64(f64::from(options.clients) / options.rate);
     let world = Arc::new(World::new(pool, book, options.ttl, think));
@@ -301,8 +303,9 @@ async fn strike_on(
     // Sessions are opened in the first second.
     sleep(Duration::from_secs(1)).await;
     done.calm(world, LEAD_IN).await;
-    let until = Instant::now() + options.duration;
-    while Instant::now() < until && !kinds.is_empty() {
+    let (until, at_most) = (Instant::now() + options.duration, Instant::now() + options.duration * LONGER);
+    let missing = |done: &Done| !fault::missing(kinds, &outcome::by_kind(&done.struck), options.least).is_empty();
+    while (Instant::now() < until || Instant::now() < at_most && missing(done)) && !kinds.is_empty() {
         if checker.found().is_bad() || world.book().safety.violations() > 0 {
             eprintln!("{:>7.1} s  a promise was broken", striker.probes.now().as_secs_f64());
             return Ok(());
@@ -338,8 +341,9 @@ async fn close_names(world: &Arc<World>, checker: &Checker, looks: &mut JoinSet<
         for name in closing {
             let world = Arc::clone(world);
             looks.spawn(async move {
+                let mut dice = Dice::new(name);
                 // A look that fails in a fault is no less a reason to look again.
-                while world.look(name, 0, &mut Dice::new(name)).await.is_none() {
+                while world.look(name, 0, &mut dice).await.is_none() {
                     sleep(CLOSE.0).await;
                 }
                 name

@@ -101,6 +101,20 @@ impl What {
     fn may_change(&self) -> bool {
         matches!(self, What::Granted { .. } | What::Asked | What::Released { .. })
     }
+
+    /// The grant that it speaks of.
+    fn token(&self) -> Option<Token> {
+        match *self {
+            What::Granted { token, .. }
+            | What::Holds { token }
+            | What::Renewed { token, .. }
+            | What::Released { token }
+            | What::Lost { token }
+            | What::Refused { by: Some(token) }
+            | What::Read { held: Some((_, token)) } => Some(token),
+            What::Asked | What::Refused { by: None } | What::Read { held: None } => None,
+        }
+    }
 }
 
 impl Op {

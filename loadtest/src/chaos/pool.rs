@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
+use anyhow::ensure;
 use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep};
 use wardlock_placement::NodeId;
 use wardlock_router::{
     Client, Dialer,
@@ -26,20 +28,24 @@ use wardlock_wire::{ANY_CLUSTER, Body, Lane};
 
 use crate::workload::Dice;
 
-/// How long the frozen client may take to learn the map.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may take to learn the map.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often one is looked at that does not know it all.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// See the [module](self).
 pub(super) struct Pool(Vec<Client>);
 
 impl Pool {
-    /// So many, of which the last is frozen.
-    pub(super) async fn connect(server: &str, certs: &Path, count: usize) -> anyhow::Result<Pool> {
+    /// So many, of which the last is frozen once it knows all shards.
+    pub(super) async fn connect(server: &str, certs: &Path, count: usize, shards: u32) -> anyhow::Result<Pool> {
         let mut clients = Vec::new();
         for _ in 1..count {
-            clients.push(Client::at(server, Some(certs)).await?);
+            let client = Client::at(server, Some(certs)).await?;
+            knows_all(&client, shards).await?;
+            clients.push(client);
         }
-        clients.push(frozen(server, certs).await?);
+        clients.push(frozen(server, certs, shards).await?);
         Ok(Pool(clients))
     }
 
@@ -53,12 +59,25 @@ impl Pool {
     }
 }
 
-async fn frozen(server: &str, certs: &Path) -> anyhow::Result<Client> {
+/// Waits until a client's map has all shards: one node may know of them later than another.
+async fn knows_all(client: &Client, shards: u32) -> anyhow::Result<()> {
+    let until = Instant::now() + PATIENCE;
+    while client.map().shards().count() < shards as usize {
+        ensure!(Instant::now() < until, "a client's map does not have all shards");
+        sleep(LOOK).await;
+        // Another look follows where this one fails.
+        let _ = client.refresh().await;
+    }
+    Ok(())
+}
+
+async fn frozen(server: &str, certs: &Path, shards: u32) -> anyhow::Result<Client> {
     let identity = Identity::from_dir(certs, "client")?;
     let endpoint = Endpoint::client(&identity, ANY_CLUSTER, Config::default())?;
     let dialer = Arc::new(Frozen { endpoint, frozen: AtomicBool::new(false) });
     let client = Client::over(Arc::clone(&dialer) as _, server.split(','));
     client.ready(PATIENCE).await?;
+    knows_all(&client, shards).await?;
     dialer.frozen.store(true, Ordering::Relaxed);
     Ok(client)
 }

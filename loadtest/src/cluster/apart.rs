@@ -89,7 +89,7 @@ impl Cluster {
         let server = net.public().values().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
         let complaints: Arc<Mutex<VecDeque<String>>> = Arc::default();
         let mut cluster = Cluster { dev: None, server, nodes: all, complaints, net: Some(net), disks, data };
-        match cluster.begin().await {
+        match cluster.begin(shards).await {
             Ok(()) => {
                 cluster.remark();
                 Ok((cluster, without))
@@ -98,15 +98,23 @@ impl Cluster {
         }
     }
 
-    async fn begin(&mut self) -> anyhow::Result<()> {
+    async fn begin(&mut self, shards: u32) -> anyhow::Result<()> {
         self.nodes.values_mut().try_for_each(Node::restart)?;
         let until = Instant::now() + READY;
         let client = loop {
-            match self.client().await {
-                Ok(client) => break client,
-                Err(_) if self.ailing().is_none() && Instant::now() < until => sleep(health::LOOK).await,
-                Err(error) => bail!("{}", self.ailing().unwrap_or_else(|| error.to_string())),
+            let why = match self.client().await {
+                // What was founded just now has no shards yet.
+                Ok(client) if client.map().shards().count() == shards as usize => break client,
+                Ok(_) => "not every shard was created".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            if let Some(ailing) = self.ailing() {
+                bail!("{ailing}");
             }
+            if Instant::now() >= until {
+                bail!("{why}");
+            }
+            sleep(health::LOOK).await;
         };
         health::well(&client, until.saturating_duration_since(Instant::now())).await?;
         Ok(())

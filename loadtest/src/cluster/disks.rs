@@ -36,7 +36,8 @@ struct Disk {
 
 /// `EXT4_IOC_SHUTDOWN` with `EXT4_GOING_FLAGS_NOLOGFLUSH`. Requests to a device driver are unsafe, and not for this
 /// program to make.
-const SHUT_DOWN: &str = r#"open(my $at, "<", $ARGV[0]) or die $!; my $how = pack("L", 2); ioctl($at, 0x8004587d, $how) or die $!;"#;
+const SHUT_DOWN: &str =
+    r#"open(my $at, "<", $ARGV[0]) or die $!; my $how = pack("L", 2); ioctl($at, 0x8004587d, $how) or die $!;"#;
 
 impl Disks {
     /// One for each node, where it keeps its data.

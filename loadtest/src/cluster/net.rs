@@ -332,12 +332,21 @@ mod tests {
             Three { net: Net::start(&listen, 1).unwrap(), nodes, client: socket() }
         }
 
-        /// Whether node 1 reaches node 2, and the answer node 1.
-        fn asks(&self) -> (bool, bool) {
-            self.asks_from(&self.nodes[0])
+        /// Whether node 1 reaches node 2, and the answer node 1: all is as expected, or soon is.
+        fn asks(&self, expected: (bool, bool)) {
+            self.asks_from(&self.nodes[0], expected);
         }
 
-        fn asks_from(&self, from: &std::net::UdpSocket) -> (bool, bool) {
+        /// A machine that is busy with other things may be late.
+        fn asks_from(&self, from: &std::net::UdpSocket, expected: (bool, bool)) {
+            let mut tried = Vec::new();
+            while tried.len() < 20 && tried.last() != Some(&expected) {
+                tried.push(self.asks_once(from));
+            }
+            assert_eq!(tried.last(), Some(&expected), "{tried:?}");
+        }
+
+        fn asks_once(&self, from: &std::net::UdpSocket) -> (bool, bool) {
             let mut buffer = [0; 100];
             from.send_to(b"question", self.net.public()[&2]).unwrap();
             let Ok((length, source)) = self.nodes[1].recv_from(&mut buffer) else { return (false, false) };
@@ -354,17 +363,17 @@ mod tests {
         let three = Three::new();
         let (one, two) = (End::Node(1), End::Node(2));
         let cut = Way { cut: true, ..Way::default() };
-        assert_eq!(three.asks(), (true, true));
+        three.asks((true, true));
         three.net.set(one, two, cut);
-        assert_eq!(three.asks(), (false, false));
-        assert_eq!(three.asks_from(&three.client), (true, true), "clients are no node");
+        three.asks((false, false));
+        three.asks_from(&three.client, (true, true));
         three.net.clear(one, two);
         three.net.set(two, one, cut);
-        assert_eq!(three.asks(), (true, false));
+        three.asks((true, false));
         three.net.clear(two, one);
         three.net.set(two, End::Client, cut);
-        assert_eq!(three.asks_from(&three.client), (true, false));
-        assert_eq!(three.asks(), (true, true));
+        three.asks_from(&three.client, (true, false));
+        three.asks((true, true));
         assert!(three.net.carried().dropped >= 3, "{:?}", three.net.carried());
     }
 

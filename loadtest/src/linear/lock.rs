@@ -55,8 +55,7 @@ impl Ends {
                 *until = op.invoked.saturating_add(lease).max(*until);
             }
         }
-        let mut asked: Vec<At> =
-            history.ops.iter().filter(|op| op.what == What::Asked).map(|op| op.invoked).collect();
+        let mut asked: Vec<At> = history.ops.iter().filter(|op| op.what == What::Asked).map(|op| op.invoked).collect();
         asked.sort_unstable();
         Ends { sessions: history.sessions.clone(), renewed, asked }
     }

@@ -89,7 +89,14 @@ impl<'a> All<'a> {
         };
         let mut perhaps = Vec::new();
         for op in history.ops.iter().filter(|op| !op.is_certain() && op.what.may_change()) {
-            let until = if op.what == What::Asked { told_of(op.session) } else { Some(usize::MAX) };
+            let until = match op.what {
+                What::Asked => told_of(op.session),
+                // What nobody speaks of and nobody was refused for can be left out.
+                What::Granted { token, .. } => certain.iter().rposition(|certain| {
+                    certain.what == What::Refused { by: None } || certain.what.token() == Some(token)
+                }),
+                _ => Some(usize::MAX),
+            };
             perhaps.extend(until.map(|until| (op, until)));
         }
         All { certain, perhaps, tokens, ends: Ends::of(history) }

@@ -6,7 +6,7 @@
 //! certain is the answer.
 
 use super::{
-    At, History, Op, What,
+    At, History, Op,
     search::{Found, search},
 };
 
@@ -17,26 +17,34 @@ const TRIES: usize = 500;
 
 /// A history without an order that is as small as can be found, from one without an order.
 pub(super) fn smallest(history: &History, budget: usize) -> History {
-    let mut cut = first_impossible(history, budget);
-    let mut size = cut.ops.len().div_ceil(2);
-    let mut tries = 0;
+    let cut = first_impossible(history, budget);
+    // What only looks makes the others matter: the fewer of those are left the fewer ways there are to try.
+    let cut = fewest(cut, budget, |op| !op.what.may_change());
+    let cut = fewest(cut, budget, |op| op.what.may_change());
+    only_what_matters(cut)
+}
+
+/// As few certain operations of those as can be.
+fn fewest(mut cut: History, budget: usize, of: impl Fn(&Op) -> bool) -> History {
+    let mut left: Vec<usize> = (0..cut.ops.len()).filter(|n| cut.ops[*n].is_certain() && of(&cut.ops[*n])).collect();
+    let (mut size, mut tries) = (left.len(), 0);
     while size > 0 && tries < TRIES {
         let mut from = 0;
-        while from < cut.ops.len() && tries < TRIES {
-            let until = (from + size).min(cut.ops.len());
-            if cut.ops[from..until].iter().any(Op::is_certain) {
-                tries += 1;
-                let mut fewer = cut.clone();
-                fewer.ops[from..until].iter_mut().for_each(|op| op.returned = None);
-                if search(&fewer, BUDGET.min(budget)) == Found::None {
-                    cut = fewer;
-                }
+        while from < left.len() && tries < TRIES {
+            let until = (from + size).min(left.len());
+            let mut fewer = cut.clone();
+            left[from..until].iter().for_each(|n| fewer.ops[*n].returned = None);
+            tries += 1;
+            if search(&fewer, BUDGET.min(budget)) == Found::None {
+                cut = fewer;
+                left.drain(from..until);
+            } else {
+                from = until;
             }
-            from = until;
         }
-        size = if size == 1 { 0 } else { size.div_ceil(2) };
+        size /= 2;
     }
-    only_what_matters(cut)
+    cut
 }
 
 /// Up to the earliest answer with which there is no order.
@@ -70,23 +78,10 @@ fn until(history: &History, moment: At) -> History {
 
 /// The certain operations, and of the others those about the same grants.
 fn only_what_matters(mut history: History) -> History {
-    let tokens: Vec<_> = history.ops.iter().filter(|op| op.is_certain()).filter_map(|op| token(&op.what)).collect();
+    let tokens: Vec<_> = history.ops.iter().filter(|op| op.is_certain()).filter_map(|op| op.what.token()).collect();
     history.ops.retain(|op| {
-        op.is_certain() || (op.what.may_change() && token(&op.what).is_some_and(|token| tokens.contains(&token)))
+        op.is_certain() || (op.what.may_change() && op.what.token().is_some_and(|token| tokens.contains(&token)))
     });
     history.ops.sort_by_key(|op| (op.invoked, op.returned));
     history
-}
-
-fn token(what: &What) -> Option<u64> {
-    match *what {
-        What::Granted { token, .. }
-        | What::Holds { token }
-        | What::Renewed { token, .. }
-        | What::Released { token }
-        | What::Lost { token }
-        | What::Refused { by: Some(token) }
-        | What::Read { held: Some((_, token)) } => Some(token),
-        What::Asked | What::Refused { by: None } | What::Read { held: None } => None,
-    }
 }
