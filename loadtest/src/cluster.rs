@@ -12,9 +12,17 @@
 //! 3. Ctrl-C reaches this program alone, which then keeps promise 2: the cluster is a process group of its own.
 //!
 //! Nothing is started again by itself: a node that died of something else shows in [`Cluster::ailing`].
+//!
+//! A cluster behind a network of our own, whose nodes have disks and clocks of their own, is laid out by this
+//! program itself ([`Cluster::start_apart`]): the way between any two nodes can then be cut, a disk be full or lose
+//! what was not synced, and a node be started on a machine that has run for another time.
 
+mod apart;
+mod clocks;
+mod disks;
 pub(crate) mod health;
 pub(crate) mod interrupt;
+pub(crate) mod net;
 mod node;
 mod program;
 mod said;
@@ -36,7 +44,8 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use self::{node::Node, said::Said};
+pub(crate) use self::apart::{Own, Without};
+use self::{disks::Disks, net::Net, node::Node, said::Said};
 use crate::target::Place;
 
 /// How long `wardlock dev` may take to be ready; it gives up by itself before.
@@ -63,10 +72,13 @@ pub(crate) struct Local {
 /// A running cluster.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    dev: Child,
+    /// `wardlock dev`, unless the cluster was laid out here.
+    dev: Option<Child>,
     server: String,
     nodes: BTreeMap<u32, Node>,
     complaints: Arc<Mutex<VecDeque<String>>>,
+    net: Option<Net>,
+    disks: Option<Disks>,
     /// Removed when dropped: the last field, after all who write there.
     data: tempfile::TempDir,
 }
@@ -98,7 +110,8 @@ impl Cluster {
             tokio::spawn(keep_last(stderr, Arc::clone(&complaints)));
         }
         let mut lines = BufReader::new(dev.stdout.take().context("its output is not to be had")?).lines();
-        let mut cluster = Cluster { dev, server: String::new(), nodes: BTreeMap::new(), complaints, data };
+        let (server, nodes_of) = (String::new(), BTreeMap::new());
+        let mut cluster = Cluster { dev: Some(dev), server, nodes: nodes_of, complaints, net: None, disks: None, data };
         match cluster.get_ready(&mut lines, nodes).await {
             Ok(()) => {
                 cluster.remark();
@@ -106,14 +119,21 @@ impl Cluster {
                 tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
                 Ok(cluster)
             }
-            Err(error) => {
-                // The nodes' logs say more.
-                cluster.data.disable_cleanup(true);
-                let logs = cluster.data.path().display().to_string();
-                cluster.end().await;
-                Err(anyhow!("the cluster did not start: {error}\nits logs are in {logs}"))
-            }
+            Err(error) => Err(cluster.stillborn(error).await),
         }
+    }
+
+    /// Ends it and says where the nodes' logs are, which say more.
+    async fn stillborn(mut self, error: anyhow::Error) -> anyhow::Error {
+        let logs = self.keep_data();
+        self.end().await;
+        anyhow!("the cluster did not start: {error}\nits logs are in {logs}")
+    }
+
+    /// Leaves the data where it is at the end, and says where that is.
+    pub(crate) fn keep_data(&mut self) -> String {
+        self.data.disable_cleanup(true);
+        self.data.path().display().to_string()
     }
 
     async fn get_ready(&mut self, lines: &mut Lines<BufReader<ChildStdout>>, nodes: u32) -> anyhow::Result<()> {
@@ -124,7 +144,8 @@ impl Cluster {
                 Err(_) => bail!("it was not ready within {} s", READY.as_secs()),
             };
             let Some(line) = line else {
-                let how = timeout_at(until, self.dev.wait()).await.map_err(|_| anyhow!("it fell silent"))??;
+                let Some(dev) = &mut self.dev else { bail!("it was never started") };
+                let how = timeout_at(until, dev.wait()).await.map_err(|_| anyhow!("it fell silent"))??;
                 // What it said last may still be on its way.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 bail!("{} ({how})", self.last_words().unwrap_or_else(|| "it ended without a word".to_owned()));
@@ -156,6 +177,10 @@ impl Cluster {
     pub(crate) fn aim(&self, place: &mut Place) {
         place.target.clone_from(&self.server);
         place.certs = Some(self.data.path().join("certs"));
+        if self.net.is_some() {
+            // Those who listen where the nodes are reached are the proxies.
+            place.server_pid = self.nodes.values().map(Node::pid).collect();
+        }
     }
 
     /// Kills a node without warning, as the kernel would, and waits until it is gone.
@@ -187,13 +212,18 @@ impl Cluster {
         self.node(node)?.restart()
     }
 
+    /// The network between its nodes and to their clients, where it has one of its own.
+    pub(crate) fn net(&self) -> anyhow::Result<&Net> {
+        self.net.as_ref().context("the cluster has no network of its own")
+    }
+
     fn node(&mut self, id: u32) -> anyhow::Result<&mut Node> {
         self.nodes.get_mut(&id).with_context(|| format!("the cluster has no node {id}"))
     }
 
     /// What has ended that should run, if anything: figures taken since mean nothing.
     pub(crate) fn ailing(&mut self) -> Option<String> {
-        if let Ok(Some(how)) = self.dev.try_wait() {
+        if let Some(Ok(Some(how))) = self.dev.as_mut().map(Child::try_wait) {
             return Some(format!("the cluster has ended ({how}): {}", self.last_words().unwrap_or_default()));
         }
         let dead: Vec<String> =
@@ -211,7 +241,8 @@ impl Cluster {
         for node in self.nodes.values_mut() {
             node.ask_to_end();
         }
-        if let Some(pid) = self.dev.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+        if let Some(pid) = self.dev.as_ref().and_then(Child::id).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
+        {
             // It may have ended just now, which is all that is wanted.
             let _ = kill_process(pid, Signal::TERM);
         }
@@ -224,7 +255,9 @@ impl Cluster {
                 self.nodes.values().filter(|node| node::runs(node.pid())).map(Node::to_string).collect();
             eprintln!("wardlock-loadtest: killed without draining: {}", named.join(", "));
             // With it the pipes of its nodes end, and with those the nodes.
-            let _ = self.dev.kill().await;
+            if let Some(dev) = &mut self.dev {
+                let _ = dev.kill().await;
+            }
             for node in self.nodes.values_mut() {
                 node.kill_for_good().await;
             }
@@ -233,7 +266,9 @@ impl Cluster {
 
     async fn drained(&mut self) {
         // What cannot be waited for is not there any more.
-        let _ = self.dev.wait().await;
+        if let Some(dev) = &mut self.dev {
+            let _ = dev.wait().await;
+        }
         for node in self.nodes.values_mut() {
             node.ended().await;
         }

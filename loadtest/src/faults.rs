@@ -1,4 +1,4 @@
-//! `faults`: what nodes that die, hang or restart cost the clients of a cluster.
+//! `faults`: what nodes that die, hang, restart or are cut off cost the clients of a cluster.
 //!
 //! A cluster of this machine bears a modest open loop while its nodes are killed, paused and restarted, one at a
 //! time. What counts is what clients see: for each shard how long it gave no answer, and which share of the
@@ -30,12 +30,15 @@ use wardlock_router::Client;
 
 use self::{
     inject::{Injector, LEAD_IN, Planned},
-    outage::Seen,
     summary::{Availability, Fault, Sum},
+};
+pub(crate) use self::{
+    outage::{Seen, outages},
+    summary::Spread,
 };
 use crate::{
     bench::{self, Bench},
-    cluster::{Cluster, Local, interrupt::interruptible},
+    cluster::{Cluster, Local, Own, interrupt::interruptible},
     page,
     report::Report,
     run,
@@ -60,12 +63,13 @@ const SEEN: f64 = 5_000_000.0;
 const EXAMPLES: &str = "\
 Examples:
   wardlock-loadtest faults --kills 5
+  wardlock-loadtest faults --kills 100 --pauses 50 --cuts 50 --reads 0 --json failover.json
   wardlock-loadtest faults --kills 3 --pauses 3 --pause 5s --rolling 1 --every 15s --json faults.json
   wardlock-loadtest faults --nodes 5 --shards 64 --rate 5000 --rolling 2";
 
-/// Kills, pauses and restarts nodes under load and tells what clients see of it.
+/// Kills, pauses, cuts off and restarts nodes under load and tells what clients see of it.
 ///
-/// Starts a cluster on this machine. Kills and pauses strike the node that leads the most shards; a rolling restart
+/// Starts a cluster on this machine. Kills, pauses and cuts strike the node that leads the most shards; a rolling restart
 /// drains and restarts one node after the other.
 ///
 /// Exit status: 0, or 1 where a promise was broken, an acknowledged lock was lost, or fewer faults than asked for
@@ -90,7 +94,11 @@ pub(crate) struct Options {
     /// How many times the busiest node is paused (SIGSTOP).
     #[arg(long, value_name = "COUNT", default_value_t = 0, help_heading = "Faults", value_parser = clap::value_parser!(u32).range(..=1_000))]
     pauses: u32,
-    /// How long.
+    /// How many times the busiest node is cut off one way: the other nodes do not hear it. The cluster then runs
+    /// behind proxies, which every fault's figures show.
+    #[arg(long, value_name = "COUNT", default_value_t = 0, help_heading = "Faults", value_parser = clap::value_parser!(u32).range(..=1_000))]
+    cuts: u32,
+    /// How long a pause or a cut lasts.
     #[arg(long, value_name = "LENGTH", default_value = "3s", value_parser = run::some_length, help_heading = "Faults")]
     pause: Duration,
     /// How many times every node is drained and restarted, one after the other.
@@ -139,8 +147,8 @@ struct Outcome {
 /// The command.
 pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
     let nodes: Vec<u32> = (1..=options.nodes).collect();
-    let planned = inject::plan(options.kills, options.pauses, options.rolling, &nodes);
-    ensure!(!planned.is_empty(), "no fault is asked for: say --kills COUNT, --pauses COUNT or --rolling COUNT");
+    let planned = inject::plan(options.kills, options.pauses, options.cuts, options.rolling, &nodes);
+    ensure!(!planned.is_empty(), "no fault is asked for: say --kills, --pauses, --cuts or --rolling COUNT");
     ensure!(!options.load.closed_loop, "a closed loop stops to ask while nobody answers: faults need a --rate");
     let asks = matches!(options.load.workload.unwrap_or_default(), Kind::Mix | Kind::Locks);
     ensure!(asks, "faults are told by the locks of each shard: --workload is mix or locks");
@@ -159,7 +167,13 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
     );
     let files = [&load.json, &load.html].into_iter().flatten();
     files.map(PathBuf::as_path).try_for_each(run::writable)?;
-    let mut cluster = interruptible(Cluster::start(&options.local, options.nodes, options.shards)).await?;
+    let mut cluster = match options.cuts {
+        0 => interruptible(Cluster::start(&options.local, options.nodes, options.shards)).await?,
+        _ => {
+            let apart = Cluster::start_apart(&options.local, options.nodes, options.shards, Own::default(), 0);
+            interruptible(apart).await?.0
+        }
+    };
     cluster.aim(&mut load.place);
     let outcome = interruptible(faults(options, &load, &planned, &mut cluster)).await;
     cluster.end().await;
@@ -186,7 +200,8 @@ async fn faults(
     let began = Instant::now();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let first = plan.warmup + LEAD_IN;
-    let mut injector = Injector { cluster, client, pause: options.pause, every: options.every, began, first };
+    let Options { nodes, pause, every, .. } = *options;
+    let mut injector = Injector { cluster, client, nodes, pause, every, began, first };
     let mut done = Vec::new();
     let (report, injected) = tokio::join!(
         bench.measure_observed(

@@ -4,11 +4,13 @@
 //! them run on one thread: the generator shares a machine with what it measures.
 
 mod bench;
+mod chaos;
 mod cluster;
 mod compare;
 mod faults;
 #[cfg(test)]
 mod fixture;
+mod linear;
 mod load;
 mod page;
 #[cfg(feature = "peers")]
@@ -42,7 +44,8 @@ Examples, beside `wardlock dev --processes`:
 These start a cluster of their own:
   wardlock-loadtest ramp --cluster --slo 'p99<10ms,errors<0.1%'
   wardlock-loadtest sweep --shards 1,4,16,64 --clients 64,256,1000
-  wardlock-loadtest faults --kills 3 --pauses 3 --rolling 1";
+  wardlock-loadtest faults --kills 3 --pauses 3 --cuts 3 --rolling 1
+  wardlock-loadtest chaos --duration 60s";
 
 /// Drives a Wardlock cluster, measures it and checks what it promises.
 #[derive(Parser)]
@@ -58,6 +61,7 @@ enum Command {
     Ramp(Box<ramp::Options>),
     Sweep(Box<sweep::Options>),
     Faults(Box<faults::Options>),
+    Chaos(Box<chaos::Options>),
     Report(page::Options),
     Compare(compare::Options),
     Plan(plan::Options),
@@ -72,6 +76,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ramp(options) => ramp::command(&options).await,
         Command::Sweep(options) => sweep::command(&options).await,
         Command::Faults(options) => faults::command(&options).await,
+        Command::Chaos(options) => chaos::command(&options).await,
         Command::Report(options) => page::command(&options),
         Command::Compare(options) => compare::command(&options),
         Command::Plan(options) => plan::command(&options),

@@ -81,8 +81,8 @@ pub(crate) struct Granted {
     pub(crate) lease: Option<Duration>,
 }
 
-/// Clocks may differ in speed by so much.
-fn certain(length: Duration) -> Duration {
+/// What of a length has passed by any clock: they may differ in speed by so much.
+pub(crate) fn certain(length: Duration) -> Duration {
     length.mul_f64(0.99)
 }
 
@@ -128,6 +128,21 @@ impl Safety {
         if let Some(left) = early {
             self.violated(|| format!("session {session} ended at least {left:?} before its TTL had passed"));
         }
+    }
+
+    /// The client asks for its session's end: from now on it may have ended.
+    pub(crate) fn closing(&mut self, session: u32) {
+        if let Some(known) = self.sessions.get_mut(session as usize) {
+            known.until = At::ZERO;
+        }
+    }
+
+    /// The number of a name is another's from now on.
+    pub(crate) fn forget_name(&mut self, name: u64) {
+        if let Some(known) = self.names.get_mut(name as usize) {
+            *known = Name::default();
+        }
+        self.shared.remove(&name);
     }
 
     /// An acquire is sent.

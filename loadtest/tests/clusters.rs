@@ -53,12 +53,17 @@ fn processes(dir: &Path) -> Vec<String> {
     lines.filter(|line| line.contains(&data) && !line.contains("wardlock-loadtest\0")).collect()
 }
 
-fn nothing_stays(dir: &Path) {
+/// The logs of a cluster that failed are kept.
+fn nothing_stays_but_logs(dir: &Path) {
     let until = Instant::now() + Duration::from_secs(10);
     while !processes(dir).is_empty() {
         assert!(Instant::now() < until, "still there: {:?}", processes(dir));
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+fn nothing_stays(dir: &Path) {
+    nothing_stays_but_logs(dir);
     let left: Vec<_> = fs::read_dir(dir.join("data")).expect("it was made").collect();
     assert!(left.is_empty(), "{left:?}");
 }
@@ -85,6 +90,42 @@ fn a_killed_node_is_an_outage_of_what_it_led_and_is_started_again() {
     assert!(fault["well_after_s"].as_f64() > Some(3.0), "it was down for so long: {fault}");
     assert_eq!(outcome["report"]["safety_violations"], 0);
     assert!(String::from_utf8_lossy(&output.stdout).contains("99.9 % allows"), "{}", said(&output));
+}
+
+#[test]
+fn a_cluster_under_chaos_answers_as_one_lock_would_and_recovers() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = loadtest(dir.path(), &["chaos", "--faults", "kill,pause,one-way,mute,loss", "--seed", "5"]);
+    let load = ["--shards", "4", "--clients", "40", "--rate", "300", "--floor", "20", "--names", "8"];
+    let output = command.args(load).args(["--duration", "25s", "--heal", "40s"]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    nothing_stays(dir.path());
+
+    let outcome = written(dir.path()).expect("JSON");
+    assert_eq!(outcome["failures"], serde_json::json!([]), "{}", said(&output));
+    let checked = &outcome["checked"];
+    assert_eq!((&checked["violations"], &checked["undecided"]), (&0.into(), &0.into()));
+    assert!(checked["operations"].as_u64() > Some(1_000) && checked["histories"].as_u64() > Some(8), "{checked}");
+    assert!(outcome["operations"]["grants"].as_u64() > Some(200), "{}", outcome["operations"]);
+    assert!(outcome["operations"]["repeated"].as_u64() > Some(0), "{}", outcome["operations"]);
+    assert!(outcome["network"]["dropped"].as_u64() > Some(0), "{}", outcome["network"]);
+    let kill = outcome["sums"].as_array().unwrap().iter().find(|sum| sum["kind"] == "all").expect("all");
+    assert!(kill["faults"].as_u64() >= Some(4) && kill["outage_s"]["max"].as_f64() > Some(0.2), "{kill}");
+    assert!(said(&output).contains("all histories are linearizable"), "{}", said(&output));
+}
+
+#[test]
+fn a_run_that_shows_too_little_is_a_failed_one() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let load = ["--shards", "1", "--clients", "2", "--rate", "10", "--names", "1", "--floor", "100000"];
+    let mut command = loadtest(dir.path(), &["chaos", "--faults", "reorder", "--least", "9", "--duration", "1s"]);
+    let output = command.args(load).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let text = said(&output);
+    assert!(text.contains("of 9 reorder faults") && text.contains("operations/s while nothing was wrong"), "{text}");
+    nothing_stays_but_logs(dir.path());
 }
 
 #[test]

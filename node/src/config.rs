@@ -98,7 +98,10 @@ pub fn check_environment<'a>(
         // A Kubernetes service called `wardlock` announces itself as WARDLOCK_SERVICE_HOST,
         // WARDLOCK_PORT, WARDLOCK_PORT_7401_UDP_ADDR and so on.
         let service_link = name.ends_with("_PORT") || name.contains("_PORT_") || name.contains("_SERVICE_");
-        if name.starts_with("WARDLOCK_") && !service_link && !known.contains(name) && !OTHERS.contains(&name) {
+        // Only a build that can make mistakes on purpose is asked for one.
+        let mistake = cfg!(wardlock_planted) && name == "WARDLOCK_PLANT";
+        let other = service_link || mistake || OTHERS.contains(&name);
+        if name.starts_with("WARDLOCK_") && !other && !known.contains(name) {
             return Err(Error::Environment(name.to_owned()));
         }
     }
@@ -118,5 +121,6 @@ mod tests {
         assert!(check_environment(ok, &known).is_ok());
         let error = check_environment(["WARDLOCK_SHARD"], &known).unwrap_err();
         assert!(error.to_string().starts_with("WARDLOCK_SHARD:"), "{error}");
+        assert_eq!(check_environment(["WARDLOCK_PLANT"], &known).is_ok(), cfg!(wardlock_planted));
     }
 }

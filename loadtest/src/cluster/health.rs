@@ -13,7 +13,7 @@ use wardlock_router::Client;
 /// How long a node may take to tell of itself before it counts as silent.
 const STATUS: Duration = Duration::from_secs(1);
 /// How often a cluster that is not well yet is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 /// So many entries behind its leader a replica may be and still count as caught up: what is on its way.
 const BEHIND: u64 = 2_000;
 /// The number of the placement group, which is no shard.

@@ -9,6 +9,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::clocks;
+
 /// How long a node may take to end after it was told to.
 const GONE: Duration = Duration::from_secs(25);
 
@@ -19,6 +21,8 @@ pub(super) struct Node {
     pid: u32,
     /// The shell command that starts it again.
     command: String,
+    /// Its own clocks are so many seconds ahead of the machine's, where it has any.
+    clock: Option<i64>,
     log: PathBuf,
     /// Where it is this program's child.
     child: Option<Child>,
@@ -28,7 +32,18 @@ pub(super) struct Node {
 impl Node {
     /// A node that runs as another's child, which buries it.
     pub(super) fn of_another(id: u32, pid: u32, command: String, log: PathBuf) -> Node {
-        Node { id, pid, command, log, child: None, paused: false }
+        Node { id, pid, command, clock: None, log, child: None, paused: false }
+    }
+
+    /// A node that has not been started yet.
+    pub(super) fn to_be_started(id: u32, command: String, log: PathBuf) -> Node {
+        // No process has this number.
+        Node { id, pid: 0, command, clock: None, log, child: None, paused: false }
+    }
+
+    /// Gives it clocks of its own from its next start on, so many seconds ahead of the machine's.
+    pub(super) fn set_clock(&mut self, ahead: i64) {
+        self.clock = Some(ahead);
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -80,7 +95,8 @@ impl Node {
         let (out, err) =
             log().and_then(|log| Ok((log.try_clone()?, log))).map_err(|e| anyhow!("{}: {e}", self.log.display()))?;
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg(format!("exec {} --exit-with-stdin", self.command));
+        let clocks = self.clock.map_or_else(String::new, clocks::prefix);
+        shell.arg("-c").arg(format!("exec {clocks}{} --exit-with-stdin", self.command));
         without_settings(&mut shell);
         shell.stdin(Stdio::piped()).stdout(out).stderr(err).process_group(0).kill_on_drop(true);
         let child = shell.spawn().map_err(|e| anyhow!("node {} cannot be started again: {e}", self.id))?;
@@ -122,10 +138,12 @@ pub(super) fn runs(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
-/// What this shell has set for clients must not overrule what the cluster is told.
+/// What this shell has set for clients must not overrule what the cluster is told. A mistake made on purpose is
+/// for the cluster; only a build that can make any passes it on.
 pub(super) fn without_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("WARDLOCK_") && name != "WARDLOCK_LOG" {
+        let is_for_nodes = name == "WARDLOCK_LOG" || cfg!(wardlock_planted) && name == "WARDLOCK_PLANT";
+        if name.to_string_lossy().starts_with("WARDLOCK_") && !is_for_nodes {
             command.env_remove(name);
         }
     }

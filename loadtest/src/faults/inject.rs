@@ -7,7 +7,10 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep, sleep_until};
 use wardlock_router::Client;
 
-use crate::cluster::{Cluster, health};
+use crate::cluster::{
+    Cluster, health,
+    net::{End, Way},
+};
 
 /// How long the load runs undisturbed before the first fault.
 pub(super) const LEAD_IN: Duration = Duration::from_secs(2);
@@ -24,6 +27,8 @@ pub(super) enum Kind {
     Kill,
     /// Stopped where it stands for a while, and let go on.
     Pause,
+    /// Not heard by the other nodes for a while, though it hears them and its clients reach it.
+    Cut,
     /// Asked to drain and end, and started again at once.
     Restart,
 }
@@ -33,6 +38,7 @@ impl Kind {
         match self {
             Kind::Kill => "kill",
             Kind::Pause => "pause",
+            Kind::Cut => "cut",
             Kind::Restart => "restart",
         }
     }
@@ -45,11 +51,15 @@ pub(super) struct Planned {
     pub(super) node: Option<u32>,
 }
 
-/// All that was asked for, in order: kills, pauses, and rounds in which each node is restarted.
-pub(super) fn plan(kills: u32, pauses: u32, rolling: u32, nodes: &[u32]) -> Vec<Planned> {
+/// All that was asked for, in order: kills, pauses, cuts, and rounds in which each node is restarted.
+pub(super) fn plan(kills: u32, pauses: u32, cuts: u32, rolling: u32, nodes: &[u32]) -> Vec<Planned> {
     let busiest = |kind, count| (0..count).map(move |_| Planned { kind, node: None });
     let rounds = (0..rolling).flat_map(|_| nodes.iter().map(|node| Planned { kind: Kind::Restart, node: Some(*node) }));
-    busiest(Kind::Kill, kills).chain(busiest(Kind::Pause, pauses)).chain(rounds).collect()
+    busiest(Kind::Kill, kills)
+        .chain(busiest(Kind::Pause, pauses))
+        .chain(busiest(Kind::Cut, cuts))
+        .chain(rounds)
+        .collect()
 }
 
 /// A fault that was done and undone.
@@ -69,6 +79,7 @@ pub(super) struct Injected {
 pub(super) struct Injector<'a> {
     pub(super) cluster: &'a mut Cluster,
     pub(super) client: Client,
+    pub(super) nodes: u32,
     pub(super) pause: Duration,
     pub(super) every: Duration,
     /// When the load began, and how long after that the first fault comes.
@@ -121,6 +132,14 @@ impl Injector<'_> {
                 sleep(self.pause).await;
                 self.cluster.resume(node)
             }
+            Kind::Cut => {
+                let others = || (1..=self.nodes).filter(|other| *other != node).map(End::Node);
+                let net = self.cluster.net()?;
+                others().for_each(|other| net.set(End::Node(node), other, Way { cut: true, ..Way::default() }));
+                sleep(self.pause).await;
+                others().for_each(|other| net.clear(End::Node(node), other));
+                Ok(())
+            }
             Kind::Restart => {
                 self.cluster.drain(node).await?;
                 self.cluster.restart(node)
@@ -135,11 +154,11 @@ mod tests {
 
     #[test]
     fn a_rolling_restart_takes_each_node_in_turn() {
-        let all = plan(2, 1, 2, &[1, 2, 3]);
+        let all = plan(2, 1, 1, 2, &[1, 2, 3]);
         let named: Vec<(Kind, Option<u32>)> = all.iter().map(|fault| (fault.kind, fault.node)).collect();
-        assert_eq!(named[..3], [(Kind::Kill, None), (Kind::Kill, None), (Kind::Pause, None)]);
-        let nodes: Vec<Option<u32>> = named[3..].iter().map(|(_, node)| *node).collect();
+        assert_eq!(named[..4], [(Kind::Kill, None), (Kind::Kill, None), (Kind::Pause, None), (Kind::Cut, None)]);
+        let nodes: Vec<Option<u32>> = named[4..].iter().map(|(_, node)| *node).collect();
         assert_eq!(nodes, [Some(1), Some(2), Some(3), Some(1), Some(2), Some(3)]);
-        assert!(plan(0, 0, 0, &[1]).is_empty());
+        assert!(plan(0, 0, 0, 0, &[1]).is_empty());
     }
 }

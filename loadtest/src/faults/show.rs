@@ -58,7 +58,7 @@ fn seconds(seconds: Option<f64>) -> String {
 }
 
 fn row(number: usize, fault: &Fault) -> String {
-    let Spread { count, median, p90, max } = fault.outage_s;
+    let Spread { count, median, p90, max, .. } = fault.outage_s;
     format!(
         "{number:>3} {:<8} {:>4} {:>7.1} {:>5} {:>10} {:>8} {:>8} {:>8} {:>9} {:>7.1}\n",
         fault.kind.name(),
@@ -75,16 +75,20 @@ fn row(number: usize, fault: &Fault) -> String {
 }
 
 fn paid(sum: &Sum) -> String {
-    let Spread { median, p90, max, .. } = sum.outage_s;
+    let Spread { median, p99, max, .. } = sum.outage_s;
     let many = |count: Option<f64>| count.map_or_else(|| "any number".to_owned(), |count| format!("{count:.0}"));
     format!(
-        "  {:<8} median {} s: {} a month; worst {} s: {} a month (p90 {} s, {} faults)\n",
+        "  {:<8} median {} s: {} a month; worst {} s: {} a month (p99 {} s, {} faults; an operation that began in one \
+         took {} s, p99 {} s, at most {} s)\n",
         sum.kind,
         seconds(median),
         many(sum.allowed_a_month_median),
         seconds(max),
         many(sum.allowed_a_month_worst),
-        seconds(p90),
+        seconds(p99),
         sum.faults,
+        seconds(sum.waits_s.median),
+        seconds(sum.waits_s.p99),
+        seconds(sum.waits_s.max),
     )
 }

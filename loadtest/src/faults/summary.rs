@@ -30,34 +30,41 @@ pub(super) struct Fault {
     pub(super) failed_or_late: u64,
     /// Shard by shard.
     pub(super) shards: Vec<Outage>,
+    /// How long each operation took that began while its shard, one that the node led, was out; seconds.
+    #[serde(skip)]
+    pub(super) waits_s: Vec<f64>,
 }
 
 /// A few figures of a small set, in seconds; `null` of none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(super) struct Spread {
-    pub(super) count: usize,
-    pub(super) median: Option<f64>,
-    pub(super) p90: Option<f64>,
-    pub(super) max: Option<f64>,
+pub(crate) struct Spread {
+    pub(crate) count: usize,
+    pub(crate) median: Option<f64>,
+    pub(crate) p90: Option<f64>,
+    pub(crate) p99: Option<f64>,
+    pub(crate) max: Option<f64>,
 }
 
 impl Spread {
-    fn of(mut all: Vec<f64>) -> Spread {
+    pub(crate) fn of(mut all: Vec<f64>) -> Spread {
         all.sort_by(f64::total_cmp);
         // The smallest value that so many of them do not exceed.
         let rank = |share: f64| all.get(((share * all.len() as f64).ceil() as usize).max(1) - 1).copied();
-        Spread { count: all.len(), median: rank(0.5), p90: rank(0.9), max: rank(1.0) }
+        Spread { count: all.len(), median: rank(0.5), p90: rank(0.9), p99: rank(0.99), max: rank(1.0) }
     }
 }
 
 /// What all faults of a kind come to.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Sum {
-    /// `kill`, `pause`, `restart` or `all`.
+    /// `kill`, `pause`, `cut`, `restart` or `all`.
     pub(super) kind: &'static str,
     pub(super) faults: usize,
     /// Of all shards that the struck nodes led.
     pub(super) outage_s: Spread,
+    /// How long each operation took that began in such an outage, to its answer or its failure: what each client
+    /// saw of it.
+    pub(super) waits_s: Spread,
     /// How many such faults a month 99.9 % pays for, at the median and at the worst outage of a shard.
     pub(super) allowed_a_month_median: Option<f64>,
     pub(super) allowed_a_month_worst: Option<f64>,
@@ -92,10 +99,18 @@ pub(super) fn faults(injected: &[Injected], seen: &[Seen], late: Duration, end: 
             others_max_s: of(false).reduce(f64::max),
             operations,
             failed_or_late: missed,
+            waits_s: waits(&shards, &within, fault.at),
             shards,
         }
     };
     injected.iter().enumerate().map(fault).collect()
+}
+
+/// How long each operation took that began while one of these shards, which the struck node led, was out.
+fn waits(shards: &[Outage], within: &[Seen], at: Duration) -> Vec<f64> {
+    let out = |shard: u32| shards.iter().find(|one| one.led && one.shard == shard).and_then(|one| one.first_success_s);
+    let began_out = |one: &&Seen| out(one.shard).is_some_and(|out| (one.started - at).as_secs_f64() <= out);
+    within.iter().filter(began_out).map(|one| one.ended.saturating_sub(one.started).as_secs_f64()).collect()
 }
 
 /// A sum for each kind that occurred and, where there are several, one for all.
@@ -109,11 +124,12 @@ pub(super) fn sums(faults: &[Fault]) -> Vec<Sum> {
             kind: name,
             faults: of.len(),
             outage_s,
+            waits_s: Spread::of(of.iter().flat_map(|fault| fault.waits_s.iter().copied()).collect()),
             allowed_a_month_median: allowed(outage_s.median),
             allowed_a_month_worst: allowed(outage_s.max),
         }
     };
-    let mut sums: Vec<Sum> = [Kind::Kill, Kind::Pause, Kind::Restart]
+    let mut sums: Vec<Sum> = [Kind::Kill, Kind::Pause, Kind::Cut, Kind::Restart]
         .iter()
         .map(|kind| sum(kind.name(), &|fault: &Fault| fault.kind == *kind))
         .filter(|sum| sum.faults > 0)
@@ -171,7 +187,10 @@ mod tests {
         let seen = seen(2_000..3_500, 20_000);
         let injected = [injected(Kind::Kill, 2_000, &[1]), injected(Kind::Pause, 12_000, &[2])];
         let faults = faults(&injected, &seen, ms(1_000), ms(20_000));
-        assert_eq!(faults[0].outage_s, Spread { count: 1, median: Some(1.5), p90: Some(1.5), max: Some(1.5) });
+        assert_eq!(
+            faults[0].outage_s,
+            Spread { count: 1, median: Some(1.5), p90: Some(1.5), p99: Some(1.5), max: Some(1.5) }
+        );
         assert!(faults[0].others_max_s.unwrap() < 0.02, "{:?}", faults[0]);
         // What was asked in the first half second waited for longer than one.
         assert_eq!((faults[0].operations, faults[0].failed_or_late), (2_000, 50));
@@ -182,6 +201,8 @@ mod tests {
             sums.iter().map(|sum| (sum.kind, sum.faults, sum.outage_s.count)).collect();
         assert_eq!(named, [("kill", 1, 1), ("pause", 1, 1), ("all", 2, 2)]);
         assert_eq!(sums[0].allowed_a_month_worst, Some(2_592.0 / 1.5));
+        // Asked every 10 ms from the fault to the answer.
+        assert_eq!((sums[0].waits_s.count, sums[0].waits_s.max), (151, Some(1.5)));
 
         let whole = availability(&faults, &seen, ms(1_000), 2, ms(20_000));
         assert_eq!(whole.failed_or_late, 50);
@@ -196,7 +217,7 @@ mod tests {
         assert_eq!(of(&[]), Spread::default());
         assert_eq!(of(&[3.0, 1.0, 2.0]).median, Some(2.0));
         let ten: Vec<f64> = (1..=10).map(f64::from).collect();
-        assert_eq!(of(&ten), Spread { count: 10, median: Some(5.0), p90: Some(9.0), max: Some(10.0) });
+        assert_eq!(of(&ten), Spread { count: 10, median: Some(5.0), p90: Some(9.0), p99: Some(10.0), max: Some(10.0) });
     }
 
     #[test]

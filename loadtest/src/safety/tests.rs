@@ -178,3 +178,17 @@ fn a_stale_read_is_seen() {
     safety.was_read(NAME, before, None, at(2.2));
     assert_eq!(safety.violations(), 2);
 }
+
+#[test]
+fn a_name_used_anew_and_a_session_that_closes_accuse_nobody() {
+    let mut safety = checker();
+    safety.take(grant(0, 5), 1.0);
+    safety.forget_name(NAME);
+    safety.take(grant(1, 1), 2.0);
+    safety.closing(1);
+    safety.take(grant(2, 2), 3.0);
+    safety.session_lost(1, at(3.5));
+    assert_eq!(safety.violations(), 0, "{:?}", safety.examples());
+    safety.take(grant(3, 3), 4.0);
+    assert_eq!(safety.violations(), 1, "session 2 holds it");
+}

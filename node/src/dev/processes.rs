@@ -122,9 +122,10 @@ fn spawn(program: &Path, config: &Path, log: &Path) -> Result<Child, Failure> {
         .map_err(|e| Failure::error(format!("cannot write {}: {e}", log.display())))?;
     let mut command = Command::new(program);
     command.arg("node").arg("--config").arg(config).arg("--exit-with-stdin");
-    // What this shell has set for clients must not overrule the files.
+    // What this shell has set for clients must not overrule the files. A mistake made on purpose is for the nodes.
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("WARDLOCK_") && name != "WARDLOCK_LOG" {
+        let is_for_nodes = name == "WARDLOCK_LOG" || cfg!(wardlock_planted) && name == "WARDLOCK_PLANT";
+        if name.to_string_lossy().starts_with("WARDLOCK_") && !is_for_nodes {
             command.env_remove(name);
         }
     }
