@@ -75,7 +75,7 @@ impl Bystanders {
 
     /// Looks on for a while.
     pub fn phase(&self, what: &str, long: Duration) -> Seen {
-        std::mem::take(&mut *self.seen.lock().unwrap());
+        *self.seen.lock().unwrap() = Seen::default();
         std::thread::sleep(long);
         let mut seen = std::mem::take(&mut *self.seen.lock().unwrap());
         seen.failures.iter_mut().for_each(|failure| *failure = format!("{what}: {failure}"));

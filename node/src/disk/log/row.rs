@@ -200,6 +200,10 @@ impl<'a> Input<'a> {
     fn raw_entries(&mut self) -> Result<RawEntries<'a>, Fault> {
         let first = self.u64()?;
         let count = self.u32()?;
+        // Behind the last of all numbers there is no next entry, and nobody has counted that far.
+        if first.checked_add(count.into()).is_none() {
+            return Err(Fault::Malformed(format!("{count} entries from {first} on")));
+        }
         let start = self.0;
         for _ in 0..count {
             self.framed()?;

@@ -1,13 +1,16 @@
 //! Writes the seeds of every target to `DIR/<target>/`, beside what is there.
 
-use std::{env, fs, io, path::PathBuf, process::ExitCode};
+use std::{env, path::PathBuf, process::ExitCode};
+
+use wardlock_fuzz::TARGETS;
 
 fn main() -> ExitCode {
     let Some(dir) = env::args_os().nth(1).map(PathBuf::from) else {
         eprintln!("usage: seeds DIR");
         return ExitCode::from(2);
     };
-    match write(&dir) {
+    let written: std::io::Result<usize> = TARGETS.iter().map(|target| target.write_seeds(&dir)).sum();
+    match written {
         Ok(count) => {
             println!("{count} seeds in {}", dir.display());
             ExitCode::SUCCESS
@@ -17,17 +20,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn write(dir: &std::path::Path) -> io::Result<usize> {
-    let mut count = 0;
-    for target in wardlock_fuzz::TARGETS {
-        let own = dir.join(target.name);
-        fs::create_dir_all(&own)?;
-        for (at, seed) in (target.seeds)().iter().enumerate() {
-            fs::write(own.join(format!("seed-{at:03}")), seed)?;
-            count += 1;
-        }
-    }
-    Ok(count)
 }
