@@ -21,12 +21,12 @@ use crate::support::http::begin;
 const INITIALS: usize = 512;
 /// From how many addresses they come.
 const SOCKETS: usize = 32;
-/// How long the attacker pauses after a few datagrams: some thousands a second are a flood, as fast as one
+/// How long the attacker pauses after a few datagrams: a thousand a second are a flood, as fast as one
 /// processor can send them would measure who gets the processor.
-const PAUSE: Duration = Duration::from_millis(1);
+const PAUSE: Duration = Duration::from_millis(3);
 
 /// Datagrams for the nodes' ports.
-pub struct Flood {
+pub(crate) struct Flood {
     initials: Vec<Vec<u8>>,
     sockets: Vec<UdpSocket>,
     nodes: Vec<SocketAddr>,
@@ -34,7 +34,7 @@ pub struct Flood {
 
 impl Flood {
     /// Lets a QUIC client of no authority dial somebody who never answers, and keeps its first words.
-    pub fn prepare(runtime: &Runtime, nodes: &[String]) -> Flood {
+    pub(crate) fn prepare(runtime: &Runtime, nodes: &[String]) -> Flood {
         let hour = Duration::from_secs(3_600);
         let authority = make_ca("nobody's", hour).unwrap();
         let own = authority.issue(Holder::Client, hour, &[]).unwrap();
@@ -64,7 +64,7 @@ impl Flood {
     }
 
     /// Sends until it is told to stop; how many it sent.
-    pub fn run(&self, stop: &AtomicBool) -> u64 {
+    pub(crate) fn run(&self, stop: &AtomicBool) -> u64 {
         let mut sent = 0;
         let mut garbage = [0u8; 1_200];
         while !stop.load(Ordering::Relaxed) {
@@ -82,7 +82,10 @@ impl Flood {
                         socket.send_to(&garbage[..1_200 - number % 900], node)
                     }
                     _ => {
-                        garbage.iter_mut().zip(0u8..).for_each(|(byte, at)| *byte = at.wrapping_mul(number as u8) | 1);
+                        garbage
+                            .iter_mut()
+                            .zip((0..=u8::MAX).cycle())
+                            .for_each(|(byte, at)| *byte = at.wrapping_mul(number as u8) | 1);
                         garbage[0] = 0x40 | garbage[0] & 0x3f;
                         socket.send_to(&garbage[..number % 1_200], node)
                     }
@@ -96,7 +99,7 @@ impl Flood {
 }
 
 /// Connections that say nothing, that say it slowly, and that say too much. How many there were.
-pub fn http(port: u16, stop: &AtomicBool) -> u64 {
+pub(crate) fn http(port: u16, stop: &AtomicBool) -> u64 {
     let connect = || TcpStream::connect(("127.0.0.1", port)).unwrap();
     let idle: Vec<TcpStream> = (0..1_000).map(|_| connect()).collect();
     let mut dripping: Vec<TcpStream> = (0..200).map(|_| connect()).collect();

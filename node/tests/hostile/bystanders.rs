@@ -21,10 +21,10 @@ const LEAST: usize = 40;
 
 /// What happened in a phase: how long each exchange took, by kind, and what failed.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     native: Vec<Duration>,
     http: Vec<Duration>,
-    pub failures: Vec<String>,
+    pub(crate) failures: Vec<String>,
 }
 
 fn percentile(all: &[Duration]) -> Duration {
@@ -35,7 +35,7 @@ fn percentile(all: &[Duration]) -> Duration {
 
 impl Seen {
     /// Where a percentile is more than three times another's, in words.
-    pub fn worse_than(&self, quiet: &Seen, enough: Duration) -> Option<String> {
+    pub(crate) fn worse_than(&self, quiet: &Seen, enough: Duration) -> Option<String> {
         let kinds = [("over QUIC", &self.native, &quiet.native), ("over HTTP", &self.http, &quiet.http)];
         kinds.into_iter().find_map(|(kind, now, before)| {
             if now.len() < LEAST {
@@ -56,7 +56,7 @@ impl fmt::Display for Seen {
 }
 
 /// The clients, at work until they are stopped.
-pub struct Bystanders {
+pub(crate) struct Bystanders {
     seen: Arc<Mutex<Seen>>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -64,7 +64,7 @@ pub struct Bystanders {
 
 impl Bystanders {
     /// Lets them work.
-    pub fn start(runtime: &Runtime, client: Client, port: u16) -> Bystanders {
+    pub(crate) fn start(runtime: &Runtime, client: Client, port: u16) -> Bystanders {
         let (seen, stop) = (Arc::<Mutex<Seen>>::default(), Arc::<AtomicBool>::default());
         let (handle, to, until) = (runtime.handle().clone(), Arc::clone(&seen), Arc::clone(&stop));
         let native = std::thread::spawn(move || handle.block_on(native(&client, &to, &until)));
@@ -74,7 +74,7 @@ impl Bystanders {
     }
 
     /// Looks on for a while.
-    pub fn phase(&self, what: &str, long: Duration) -> Seen {
+    pub(crate) fn phase(&self, what: &str, long: Duration) -> Seen {
         *self.seen.lock().unwrap() = Seen::default();
         std::thread::sleep(long);
         let mut seen = std::mem::take(&mut *self.seen.lock().unwrap());
@@ -83,7 +83,7 @@ impl Bystanders {
     }
 
     /// Stops them.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.threads.into_iter().for_each(|thread| thread.join().unwrap());
     }

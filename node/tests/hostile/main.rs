@@ -4,8 +4,8 @@
 //!
 //! # What is compared
 //! Two well-behaved clients work all the time, one over QUIC, one over HTTP with a connection for each request.
-//! Quiet phases and each kind of attack take turns, twice. An attack passes if in one of its two phases nothing
-//! failed and the clients' 99th percentile was at most three times the quiet one. A percentile below
+//! Quiet phases and each kind of attack take turns, up to [`ROUNDS`] times. An attack passes if in one of its
+//! phases nothing failed and the clients' 99th percentile was at most three times the quiet one. A percentile below
 //! [`ENOUGH`] counts as [`ENOUGH`]: attackers, nodes and clients share the processors of a machine that may be
 //! busy with something else, and one slice of its scheduler is more than a quiet exchange takes.
 
@@ -32,6 +32,8 @@ use wardlock_router::Client;
 
 /// How long each phase is.
 const PHASE: Duration = Duration::from_millis(2_500);
+/// How often an attack is made that others suffered from: the machine's own troubles do not come each time.
+const ROUNDS: usize = 4;
 /// A percentile that is below this is as good as this.
 const ENOUGH: Duration = Duration::from_millis(50);
 /// The most that a node or the gateway may ever have had in memory. What they need at rest is some 60 MiB, and
@@ -78,16 +80,23 @@ fn whatever_comes_in_nobody_falls_and_others_are_served() {
     type Attack<'a> = (&'static str, Box<dyn Fn(&AtomicBool) -> u64 + Sync + 'a>);
     let (port, seeds) = (dev.port, dev.seeds());
     let places = runtime.block_on(frames::places(&dev, &client));
+    let contents = frames::contents(&places);
     let all: [Attack<'_>; 3] = [
         ("floods and half-open handshakes", Box::new(|stop| flood.run(stop))),
         ("slow, idle and oversized HTTP", Box::new(|stop| attacks::http(port, stop))),
-        ("bad frames", Box::new(|stop| frames::attack(&runtime, &certs, &places, stop))),
+        ("bad frames", Box::new(|stop| frames::attack(&runtime, &certs, (&places, &contents), stop))),
     ];
     let mut passed = [false; 3];
-    for round in 0..2 {
+    for round in 0..ROUNDS {
+        if passed == [true; 3] {
+            break;
+        }
         let quiet = bystanders.phase("quiet", PHASE);
         assert!(quiet.failures.is_empty(), "without any attack: {:?}", quiet.failures);
         for (at, (what, attack)) in all.iter().enumerate() {
+            if passed[at] {
+                continue;
+            }
             let stop = Arc::new(AtomicBool::new(false));
             let (during, made) = std::thread::scope(|scope| {
                 let attacking = scope.spawn(|| attack(&stop));
@@ -99,7 +108,7 @@ fn whatever_comes_in_nobody_falls_and_others_are_served() {
             let worse = during.worse_than(&quiet, ENOUGH);
             println!("round {round}, {what}: {made} attacks; {during}, quiet {quiet}");
             passed[at] |= during.failures.is_empty() && worse.is_none();
-            assert!(round == 0 || passed[at], "{what}: {worse:?}, failures: {:?}", during.failures);
+            assert!(round + 1 < ROUNDS || passed[at], "{what}: {worse:?}, failures: {:?}", during.failures);
             check(&mut dev, dir.path(), what);
         }
     }
