@@ -32,7 +32,7 @@ use openraft::RaftNetworkFactory;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wardlock_placement::{Goal, GroupId, NodeId, PLACEMENT, Replica as Place, ShardMap, founding_replicas};
-use wardlock_router::{Client, link::Transport};
+use wardlock_router::{Client, link::Transport, random};
 use wardlock_wire::Report;
 
 pub use self::dispatch::Door;
@@ -88,7 +88,7 @@ pub struct Parts {
 pub struct Host {
     parts: Parts,
     config: Arc<openraft::Config>,
-    groups: DashMap<GroupId, Group>,
+    groups: DashMap<GroupId, Group, random::Hashing>,
     barrier: Arc<Barrier>,
     /// Who may propose now. See [`TURNS`].
     turns: Arc<Semaphore>,
@@ -125,7 +125,7 @@ impl Host {
         let config = raft_config(&parts.timing)?;
         let host = Arc::new(Host {
             config: Arc::new(config),
-            groups: DashMap::new(),
+            groups: DashMap::default(),
             barrier: Arc::new(Barrier::new(Arc::clone(&parts.transport), parts.timing.election_max)),
             turns: Arc::new(Semaphore::new(TURNS)),
             reports: Mutex::default(),
@@ -213,6 +213,7 @@ impl Host {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = task => {}
             }

@@ -4,6 +4,7 @@
 //! for the handle [`Raft`].
 
 pub mod network;
+pub mod runtime;
 pub mod store;
 pub mod types;
 

@@ -211,7 +211,7 @@ fn a_group_with_much_is_moved_only_when_it_is_late() {
             b.purge(id(1, index)).await.unwrap();
             let stats = log.stats();
             let dead = stats.row_bytes.saturating_sub(live);
-            assert!(dead < 2 * live + (9 * 64 << 10), "it is never moved: {stats:?}");
+            assert!(dead < 2 * live + 9 * (64 << 10), "it is never moved: {stats:?}");
             assert!(stats.resets == 0 || index > 150, "at {index}: {stats:?}");
         }
         assert_eq!(log.stats().resets, 2, "one for each 1.7 MB that died");

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use wardlock::{disk::log::SharedLog, host::Host};
 use wardlock_machine::{Answer, Command, Millis, Outcome, Query};
 use wardlock_placement::NodeId;
-use wardlock_router::link::{Peer, Replier, Service};
+use wardlock_router::link::{Peer, Replier, Service, memory::Weather};
 use wardlock_wire::{Body, KeptAlive, Response};
 
 #[test]
@@ -274,7 +274,7 @@ impl Service for NoNews {
 fn whoever_follows_the_map_does_not_ask_in_a_loop() {
     paused(async {
         let mut cluster = Cluster::unstarted(4);
-        cluster.hub.set_delay(Duration::from_millis(1));
+        cluster.hub.set_weather(Weather { delay: Duration::from_millis(1), ..Weather::default() });
         let silent = Arc::new(NoNews::default());
         for node in 1..=3 {
             cluster.hub.attach(NodeId(node), Arc::clone(&silent) as _);

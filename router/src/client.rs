@@ -76,7 +76,7 @@ pub use self::{
     session::{OpenError, Session, SessionBuilder},
     vital::SessionState,
 };
-use crate::Error;
+use crate::{Error, random};
 
 /// A handle on a cluster.
 #[derive(Clone)]
@@ -255,12 +255,12 @@ impl Client {
 
     /// An id for a new session: of the map's incarnation, and random.
     pub fn new_session_id(&self) -> SessionId {
-        SessionId::new(Incarnation(self.map().incarnation), rand::random())
+        SessionId::new(Incarnation(self.map().incarnation), random::any())
     }
 
     /// A request id for a caller without a session of its own here.
     pub fn random_request(&self) -> RequestId {
-        RequestId::Keyed { key: rand::random() }
+        RequestId::Keyed { key: random::any() }
     }
 
     fn core(&self) -> &Arc<Core> {

@@ -7,6 +7,7 @@ pub mod client;
 mod error;
 pub mod http;
 pub mod link;
+pub mod random;
 mod routes;
 pub mod tls;
 

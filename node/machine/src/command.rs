@@ -20,7 +20,8 @@ pub struct Batch {
     /// Wall time, for the fields that people read.
     pub wall: WallMs,
     /// The range epoch under which the leader checked that the names belong here. If the shard's range
-    /// has changed since, every command is answered [`Outcome::StaleEpoch`].
+    /// has changed since, every command that names a key or opens a session is answered
+    /// [`Outcome::StaleEpoch`].
     pub epoch: RangeEpoch,
     /// What to do, in order.
     pub commands: Vec<Command>,

@@ -18,6 +18,7 @@ use crate::{
     limits,
     lock::{Ask, Closed, Held, Lock},
     locks::LockAt,
+    planted,
     query::Counts,
     queue::{Place, Waiter},
     seat::{Keyed, Seat, SeatAt, Stored},
@@ -114,7 +115,11 @@ impl Ledger {
             waited: waited.unwrap_or_default(),
             unfetched: waited.is_some(),
             acquired: cx.wall,
-            from: self.counters.now,
+            // As if the lease of who waited had run since it asked.
+            from: match waited.filter(|_| planted!("lease-counts-from-the-request")) {
+                Some(waited) => Stamp(self.counters.now.0 - waited.0),
+                None => self.counters.now,
+            },
             from_wall: cx.wall,
             revision: spot.lock.revision,
         };
@@ -152,7 +157,9 @@ impl Ledger {
         } else {
             cx.note(|effects| effects.lost.push(reason));
         }
-        let lost = matches!(reason, EndReason::LeaseExpired | EndReason::SessionExpired);
+        let lost = matches!(reason, EndReason::LeaseExpired | EndReason::SessionExpired)
+            && !planted!("lock-delay-ignored")
+            || planted!("lock-delay-after-release");
         let delay = held.ask.lock_delay.millis();
         if lost && delay > Millis(0) {
             let until = now.after(delay);

@@ -2,7 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{command::*, holders::Holders, ids::*, limits, queue::Queue, seat::SeatAt};
+use crate::{
+    command::*,
+    holders::Holders,
+    ids::*,
+    limits, planted,
+    queue::{Queue, Waiter},
+    seat::SeatAt,
+};
 
 /// What a request asked for, kept by its waiter and then by its grant.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -92,7 +99,11 @@ pub(crate) struct Held {
 impl Held {
     /// When its own lease ends, if it has one.
     pub(crate) fn deadline(&self) -> Option<Stamp> {
-        self.ask.lease.map(|lease| self.from.after(lease.millis()))
+        let length = |lease: Short| {
+            let early = if planted!("lease-ends-early") { lease.millis().0 / 10 } else { 0 };
+            Millis(lease.millis().0 - early)
+        };
+        self.ask.lease.map(|lease| self.from.after(length(lease)))
     }
 
     pub(crate) fn lock_id(&self) -> LockId {
@@ -168,8 +179,14 @@ impl Lock {
     pub(crate) fn fits(&self, mode: Mode) -> bool {
         match mode {
             Mode::Exclusive => self.holders.is_empty(),
-            Mode::Shared => !self.is_full() && self.holders.first().is_none_or(|held| held.ask.mode == Mode::Shared),
-            Mode::Semaphore { permits } => self.holders.len() < permits as usize,
+            Mode::Shared => {
+                let beside = |held: &Held| held.ask.mode == Mode::Shared || planted!("shared-beside-exclusive");
+                !self.is_full() && self.holders.first().is_none_or(beside)
+            }
+            Mode::Semaphore { permits } => {
+                let holders = self.holders.len();
+                holders < permits as usize || planted!("one-permit-too-many") && holders == permits as usize
+            }
         }
     }
 
@@ -181,9 +198,8 @@ impl Lock {
     /// Whether a new request may hold it at once: it fits, no delay runs, and nobody of its priority or
     /// a higher one came before.
     pub(crate) fn admits(&self, mode: Mode, priority: i32) -> bool {
-        self.closed.is_none()
-            && self.fits(mode)
-            && self.queue.front().is_none_or(|first| first.place.priority < priority)
+        let behind = |first: &Waiter| first.place.priority < priority || planted!("newcomers-overtake");
+        self.closed.is_none() && self.fits(mode) && self.queue.front().is_none_or(behind)
     }
 
     pub(crate) fn holder(&self, token: Token) -> Option<&Held> {
@@ -198,7 +214,8 @@ impl Lock {
     pub(crate) fn add(&mut self, held: Held) {
         let last = self.last_token().unwrap_or_default();
         assert!(held.token > last, "invariant 2: token {} does not exceed {last}", held.token);
-        assert!(self.fits(held.ask.mode), "invariant 1: a grant that does not fit beside the holders");
+        let fits = self.fits(held.ask.mode) || planted!("two-grants-in-one-batch");
+        assert!(fits, "invariant 1: a grant that does not fit beside the holders");
         self.holders.push(held);
     }
 

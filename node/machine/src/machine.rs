@@ -7,6 +7,7 @@ use crate::{
     ledger::{Ledger, Spot},
     limits,
     locks::{LockAt, Locks},
+    planted,
     query::*,
     session::Home,
 };
@@ -62,11 +63,15 @@ impl Machine {
 
     fn run(&mut self, term: Term, batch: Batch, asked: Option<(&mut Vec<Outcome>, &mut Effects)>) {
         let counters = &mut self.ledger.counters;
-        counters.now = counters.now.max(batch.at);
+        counters.now = if planted!("clock-goes-back") { batch.at } else { counters.now.max(batch.at) };
         let (mut outcomes, effects) = asked.unzip();
         let mut cx = Cx { term, wall: batch.wall, effects };
+        let epoch = batch.epoch;
+        let before = self.epoch();
         for command in batch.commands {
-            let said = match self.stale(batch.epoch, &command) {
+            // As if the epoch were looked at once for the whole batch.
+            let epoch = if planted!("epoch-once-a-batch") && epoch == before { self.epoch() } else { epoch };
+            let said = match self.stale(epoch, &command) {
                 Some(current) => Outcome::StaleEpoch { current }.into(),
                 None => self.execute(command, &mut cx),
             };
@@ -81,7 +86,8 @@ impl Machine {
     fn stale(&self, epoch: RangeEpoch, command: &Command) -> Option<RangeEpoch> {
         let counters = &self.ledger.counters;
         let placed = command.key().is_some() || matches!(command, Command::OpenSession { .. });
-        (placed && counters.range.is_some() && epoch != counters.epoch).then_some(counters.epoch)
+        let stale = epoch != counters.epoch && !planted!("stale-epoch-accepted");
+        (placed && counters.range.is_some() && stale).then_some(counters.epoch)
     }
 
     fn execute(&mut self, command: Command, cx: &mut Cx<'_>) -> Said {
@@ -98,7 +104,7 @@ impl Machine {
                 .close(session, EndReason::SessionClosed, cx)
                 .unwrap_or_else(|| self.home.gone(session, incarnation)),
             Command::ExpireSessions { sessions, term } => {
-                if term != cx.term {
+                if term != cx.term && !planted!("expiry-in-any-term") {
                     return Outcome::StaleTerm.into();
                 }
                 for session in sessions {
@@ -155,7 +161,7 @@ impl Machine {
         if incarnation > counters.incarnation {
             // After a restore, tokens granted by the lost history must stay below all new ones. A shard's
             // first incarnation has no history.
-            if counters.incarnation > Incarnation(0) {
+            if counters.incarnation > Incarnation(0) && !planted!("tokens-stay-after-a-lost-history") {
                 let least = Token((u64::from(incarnation.0) << 40).min(limits::TOKEN_END - 1));
                 counters.token = counters.token.max(least);
             }
@@ -253,6 +259,11 @@ impl Machine {
     /// Whether the session has ended and that is remembered here, or it is of an older incarnation.
     pub fn is_ended(&self, session: SessionId) -> bool {
         self.home.gone(session, self.incarnation()) == Outcome::Ended && self.home.get(session).is_none()
+    }
+
+    /// The sessions that are attached here, those that are being dropped too.
+    pub fn attached(&self) -> impl Iterator<Item = SessionId> {
+        self.ledger.seats.sorted().into_iter().map(|(session, _)| *session)
     }
 
     /// Every queued request, by session.

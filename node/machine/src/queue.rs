@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ids::*, lock::Ask, rare::Rare};
+use crate::{ids::*, lock::Ask, planted, rare::Rare};
 
 /// Where a waiter stands: higher priorities first, then first come, first served (invariant 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub(crate) struct Place {
 
 impl Ord for Place {
     fn cmp(&self, other: &Place) -> std::cmp::Ordering {
+        if planted!("priority-ignored") {
+            return self.arrival.cmp(&other.arrival);
+        }
         other.priority.cmp(&self.priority).then(self.arrival.cmp(&other.arrival))
     }
 }
@@ -102,6 +105,12 @@ impl Queue {
     pub(crate) fn remove(&mut self, place: Place) -> Option<Box<Waiter>> {
         let index = self.index(place).ok()?;
         self.0.row_mut()?.remove(index)
+    }
+
+    /// Turns the requests round while the places stay, to get their order wrong on purpose.
+    pub(crate) fn turn_round(&mut self) {
+        let asks: Vec<Ask> = self.iter().map(|waiter| waiter.ask.clone()).collect();
+        self.iter_mut().zip(asks.into_iter().rev()).for_each(|(waiter, ask)| waiter.ask = ask);
     }
 
     /// Whether the order is what it must be; asked of bytes from outside.

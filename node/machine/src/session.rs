@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{command::*, effects::Cx, fields, ids::*, limits, query::SessionView};
+use crate::{command::*, effects::Cx, fields, ids::*, limits, planted, query::SessionView};
 
 /// One session at home.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,7 +92,8 @@ impl Home {
         if !fields::holder(&holder) {
             return Outcome::Limit(Limit::Field);
         }
-        if self.is_ended(session) || session.incarnation() != incarnation {
+        let ended = self.is_ended(session) && !planted!("ended-session-reopens");
+        if ended || session.incarnation() != incarnation {
             return Outcome::Ended;
         }
         if let Some(known) = self.sessions.get(&session) {
@@ -151,6 +152,9 @@ impl Home {
     /// Records what silent sessions have left. Those that are not open are passed over.
     pub(crate) fn checkpoint(&mut self, sessions: Vec<(SessionId, Option<Millis>)>) {
         for (session, remaining) in sessions {
+            if planted!("keep-alive-reopens") && self.closing.remove(&session) {
+                self.sessions.get_mut(&session).expect("a closing session is a session").closing = None;
+            }
             if let Some(known) = self.sessions.get_mut(&session).filter(|known| known.closing.is_none()) {
                 known.remaining = remaining.map(|left| left.min(known.holder.ttl));
             }
@@ -163,7 +167,9 @@ impl Home {
         if known.closing.is_some() {
             return Some(Outcome::Closing);
         }
-        known.shards.insert(shard);
+        if !planted!("attachment-forgotten-at-home") {
+            known.shards.insert(shard);
+        }
         Some(Outcome::Attached(known.holder.clone()))
     }
 

@@ -4,7 +4,10 @@
 //! equal bytes. Restoring builds the indexes anew and checks that the state could have come about; bytes
 //! come from disks and peers, so nothing here panics on them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +20,8 @@ use crate::{
     lock::{Ask, Lock, Short},
     locks::{LockAt, Locks},
     machine::Machine,
-    seat::Seat,
+    planted,
+    seat::{Answers, Seat},
     session::Home,
 };
 
@@ -47,7 +51,7 @@ struct Image<'a> {
     counters: &'a Counters,
     locks: Vec<(&'a Key, &'a Lock)>,
     pending: &'a BTreeMap<SessionId, Nonce>,
-    seats: Vec<(&'a SessionId, &'a Seat)>,
+    seats: Vec<(&'a SessionId, Cow<'a, Seat>)>,
     home: &'a Home,
 }
 
@@ -69,7 +73,7 @@ impl Machine {
             counters: &ledger.counters,
             locks: self.locks.sorted(),
             pending: &ledger.pending,
-            seats: ledger.seats.sorted().into_iter().map(|(id, seat)| (id, &**seat)).collect(),
+            seats: ledger.seats.sorted().into_iter().map(|(id, seat)| (id, written(seat))).collect(),
             home: &self.home,
         };
         postcard::to_stdvec(&(VERSION, image)).expect("plain data in memory always encodes")
@@ -103,6 +107,16 @@ impl Machine {
             .iter()
             .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
     }
+}
+
+/// A seat as it is written: as it is.
+fn written(seat: &Seat) -> Cow<'_, Seat> {
+    if planted!("dedup-not-in-snapshot") {
+        let mut lacking = seat.clone();
+        lacking.answers = Answers::default();
+        return Cow::Owned(lacking);
+    }
+    Cow::Borrowed(seat)
 }
 
 fn ensure(holds: bool, what: &'static str) -> Result<(), RestoreError> {
@@ -149,7 +163,10 @@ fn check_locks(stored: Vec<(Key, Lock)>, ledger: &mut Ledger) -> Result<Locks, R
     ensure(rising(&stored), "the locks are out of order")?;
     let mut arrivals = BTreeSet::new();
     let mut locks = Locks::default();
-    for (key, lock) in stored {
+    for (key, mut lock) in stored {
+        if planted!("queue-order-lost-on-restore") {
+            lock.queue.turn_round();
+        }
         ensure(!lock.is_idle(), "invariant 8: an idle lock is stored")?;
         ensure(lock.is_sound(), "invariants 1, 2, 4: holders or waiters that cannot be together")?;
         ensure(lock.revision <= revision, "a lock changed at a revision to come")?;
@@ -178,6 +195,9 @@ fn check_locks(stored: Vec<(Key, Lock)>, ledger: &mut Ledger) -> Result<Locks, R
     }
     for (_, seat) in ledger.seats.sorted() {
         ensure(!seat.is_over_limit(), "a session has too much")?;
+    }
+    if planted!("tokens-from-what-is-held") {
+        ledger.counters.token = ledger.grants.sorted().last().map_or(Token(0), |grant| *grant.0);
     }
     Ok(locks)
 }

@@ -338,5 +338,5 @@ fn every_script_comes_out_as_it_claims() {
             assert_eq!(text, actual, "{}", file.display());
         }
     }
-    assert!(scripts >= 30, "only {scripts} scripts were found");
+    assert!(scripts >= 80, "only {scripts} scripts were found");
 }

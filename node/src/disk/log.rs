@@ -75,6 +75,9 @@ pub struct Options {
     pub max_rows: u64,
     /// Dead bytes that rows may hold, beyond as many as are live, before groups are moved likewise.
     pub slack_bytes: u64,
+    /// Whether the database's commits take a second sync between their pages and the byte that makes them count.
+    /// It tells a damaged last commit from one that never finished, and trusts that one byte.
+    pub two_phase: bool,
 }
 
 impl Default for Options {
@@ -87,6 +90,7 @@ impl Default for Options {
             settle_every: 64,
             max_rows: 131_072,
             slack_bytes: 32 << 20,
+            two_phase: false,
         }
     }
 }

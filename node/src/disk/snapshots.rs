@@ -17,6 +17,7 @@ use std::path::Path;
 use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use serde::{Deserialize, Serialize};
+use wardlock_machine::planted;
 use wardlock_placement::GroupId;
 use wardlock_wire::raft::SnapshotMeta;
 
@@ -121,7 +122,7 @@ impl Snapshots {
         seal(u64::from(group.0), &mut sealed);
 
         let mut txn = self.db.begin_write()?;
-        txn.set_durability(Durability::Immediate)?;
+        txn.set_durability(if planted!("snapshot-not-durable") { Durability::None } else { Durability::Immediate })?;
         {
             let mut metas = txn.open_table(METAS)?;
             let stored = metas.get(group.0)?.map(|value| read_record(group, value.value())).transpose()?;

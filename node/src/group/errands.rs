@@ -5,9 +5,10 @@
 //! windows are one for each shard, so that one without a leader keeps no other from hearing. An errand that
 //! fails is run again after a pause.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use wardlock_machine::{EndReason, Nonce, Outcome, SessionId, ShardId};
+use wardlock_router::random;
 
 /// How many sessions' ends one shard is told of at once.
 const TELLS_PER_SHARD: usize = 8;
@@ -44,7 +45,7 @@ pub struct Errands {
 #[derive(Default)]
 struct Tells {
     waiting: VecDeque<(SessionId, EndReason)>,
-    under_way: HashSet<SessionId>,
+    under_way: random::Set<SessionId>,
 }
 
 impl Errands {

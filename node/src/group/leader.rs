@@ -9,17 +9,14 @@
 //! 3. An acquire is proposed only for a session that is attached here, or together with its confirmation.
 //! 4. Every session that closes is told to each of its shards until each has acknowledged.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use wardlock_machine::{
     Acquire, Answer, Attachment, Command, Effects, Holder, Machine, Millis, Nonce, Outcome, Query, SessionId, Stamp,
     Term, WallMs, limits,
 };
 use wardlock_placement::MapVersion;
-use wardlock_router::link::Replier;
+use wardlock_router::{link::Replier, random};
 use wardlock_wire::{KeptAlive, Op, Refusal, Response};
 
 use super::{
@@ -107,7 +104,7 @@ pub struct Leader {
     sessions: Deadlines,
     waiters: Waiters,
     observers: Observers,
-    attaching: HashMap<SessionId, Vec<Parked>>,
+    attaching: random::Map<SessionId, Vec<Parked>>,
     /// How many acquires `attaching` holds.
     parked: usize,
     tick_under_way: bool,
@@ -132,7 +129,7 @@ impl Leader {
             sessions: Deadlines::default(),
             waiters: Waiters::default(),
             observers: Observers::default(),
-            attaching: HashMap::new(),
+            attaching: random::Map::default(),
             parked: 0,
             tick_under_way: false,
             logged: now,

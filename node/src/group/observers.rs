@@ -1,13 +1,9 @@
 //! Who wants to know of an object's next change: held questions, woken by the apply that changes it.
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use wardlock_machine::{Answer, Key, Machine, Query, Revision};
-use wardlock_router::link::Replier;
+use wardlock_router::{link::Replier, random};
 use wardlock_wire::{Refusal, Response};
 
 /// The most questions that one leader holds.
@@ -19,7 +15,7 @@ const HOLD: Duration = Duration::from_secs(60);
 /// All of one leader's observers.
 #[derive(Default)]
 pub struct Observers {
-    by_key: HashMap<Key, Vec<Observer>>,
+    by_key: random::Map<Key, Vec<Observer>>,
     ends: BinaryHeap<Reverse<(Duration, Key)>>,
     count: usize,
 }

@@ -153,11 +153,11 @@ impl Runner {
             self.start(&mut state).await;
             let wake = self.next_wake(&state);
             let (running, errands) = (next(&mut state.running), next(&mut state.errands));
+            // In order, here and wherever several things are waited for, so that one seed gives one run. Whichever
+            // it was, the next turn looks at all of them.
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => break,
-                // One turn for the other readers of this node, so that what they bring joins the batch.
-                () = self.group.inbox.arrived() => tokio::task::yield_now().await,
-                () = self.group.replica.applied.notified() => {}
                 changed = server.changed() => if changed.is_err() {
                     if !self.stop.is_cancelled() {
                         (self.on_fatal)(&format!("group {} has stopped", self.group.id));
@@ -166,6 +166,9 @@ impl Runner {
                 },
                 (leader, event) = running => self.finished(&mut state, leader, event),
                 (leader, event) = errands => self.finished(&mut state, leader, event),
+                // One turn for the other readers of this node, so that what they bring joins the batch.
+                () = self.group.inbox.arrived() => tokio::task::yield_now().await,
+                () = self.group.replica.applied.notified() => {}
                 () = sleep(wake) => {}
             }
         }

@@ -12,14 +12,10 @@
 //! 2. From the moment its expiry is proposed, a session's keep-alives wait for the proposal's outcome.
 //! 3. The heap holds one entry for each live session; an entry may be early, never late.
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
-use wardlock_machine::{Millis, SessionId, WallMs, limits};
-use wardlock_router::link::Replier;
+use wardlock_machine::{Millis, SessionId, WallMs, limits, planted};
+use wardlock_router::{link::Replier, random};
 use wardlock_wire::{KeptAlive, Response};
 
 /// How many heap entries of ended sessions are kept before the heap is made anew.
@@ -28,7 +24,7 @@ const SLACK: usize = 1_024;
 /// All of one leader's session deadlines. Times are readings of the node's clock.
 #[derive(Default)]
 pub struct Deadlines {
-    sessions: HashMap<SessionId, Entry>,
+    sessions: random::Map<SessionId, Entry>,
     due: BinaryHeap<Reverse<(Duration, SessionId)>>,
     checkpoints: u64,
 }
@@ -116,7 +112,7 @@ impl Deadlines {
             return Heard::Expiry;
         }
         entry.heard = Some(wall);
-        entry.deadline = now + entry.ttl;
+        entry.deadline = now + if planted!("session-early-end") { entry.ttl / 2 } else { entry.ttl };
         match entry.state {
             State::Checkpointed(number) => Heard::Clearing(number),
             _ => Heard::Round,

@@ -8,14 +8,10 @@
 //! Not done: a grant that an orphan got just before a failover is not given back by the next leader, which
 //! cannot know whether it was fetched. It ends with its lease or its session.
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap, HashSet},
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use wardlock_machine::{Command, Key, Outcome, RequestId, SessionId, Settled};
-use wardlock_router::link::Replier;
+use wardlock_router::{link::Replier, random};
 use wardlock_wire::Refusal;
 use wardlock_wire::Response;
 
@@ -37,8 +33,8 @@ fn same(session: SessionId, request: RequestId) -> Id {
 /// All of one leader's waiters.
 #[derive(Default)]
 pub struct Waiters {
-    waiting: HashMap<Id, Waiter>,
-    by_connection: HashMap<u64, HashSet<Id>>,
+    waiting: random::Map<Id, Waiter>,
+    by_connection: random::Map<u64, random::Set<Id>>,
     orphans: BinaryHeap<Reverse<(Duration, Id)>>,
 }
 

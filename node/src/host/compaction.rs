@@ -65,6 +65,15 @@ pub(super) async fn run(host: Arc<Host>) {
     }
 }
 
+impl Host {
+    /// Takes a snapshot of a group's replica here and cuts the log up to it, whether that is worth it or not: what
+    /// lags is sent the snapshot. False: there is no such replica, or it failed.
+    pub async fn compact(&self, group: GroupId) -> bool {
+        let Some(group) = self.groups.get(&group).map(|group| group.clone()) else { return false };
+        snapshot(&group).await && group.raft.trigger().purge_log(covered(&group)).await.is_ok()
+    }
+}
+
 /// What a group's log may hold in memory.
 fn share(groups: usize) -> u64 {
     (NODE_BYTES / groups.max(1) as u64).clamp(SHARE_MIN, SHARE_MAX)

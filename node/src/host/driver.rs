@@ -45,7 +45,7 @@ pub(super) async fn run(host: Arc<Host>) {
         let Some(map) = group.replica.map() else { return };
         if !map.is_founded() {
             let placement = host.parts.nodes.iter().copied().collect();
-            let hash_key = HashKey(rand::random());
+            let hash_key = HashKey(wardlock_router::random::any());
             change(&group, Change::Found { hash_key, incarnation: 1, placement }).await;
             continue;
         }

@@ -1,13 +1,20 @@
 //! What this node says of itself, for people.
 
+use std::sync::Arc;
+
 use openraft::async_runtime::watch::WatchReceiver;
-use wardlock_placement::{NodeId, ReplicaId, ShardMap};
+use wardlock_placement::{GroupId, NodeId, ReplicaId, ShardMap};
 use wardlock_wire::{GroupStatus, Status};
 
 use super::Host;
-use crate::group::Group;
+use crate::{group::Group, raft::store::Replica};
 
 impl Host {
+    /// This node's replica of a group, for those who compare replicas.
+    pub fn replica(&self, group: GroupId) -> Option<Arc<Replica>> {
+        Some(Arc::clone(&self.groups.get(&group)?.replica))
+    }
+
     /// This node's groups as they are now.
     pub fn status(&self) -> Status {
         let map = self.map();

@@ -22,6 +22,7 @@ use openraft::{
     },
 };
 use tokio::time::Instant;
+use wardlock_machine::planted;
 use wardlock_placement::{GroupId, NodeId, ReplicaId};
 use wardlock_router::link::{CallError, Transport};
 use wardlock_wire::{
@@ -100,6 +101,16 @@ impl Link {
             RaftRequest::Transfer { .. } => RPCTypes::TransferLeader,
             RaftRequest::Snapshot { .. } => RPCTypes::InstallSnapshot,
         };
+        if planted!("ack-before-commit")
+            && matches!(&request, RaftRequest::Append { entries, .. } if !entries.is_empty())
+        {
+            drop(self.transport.call(
+                self.node,
+                lane,
+                Body::Raft { group: self.group, from: self.from, to: self.to, request },
+            ));
+            return Ok(RaftReply::Appended);
+        }
         let body = Body::Raft { group: self.group, from: self.from, to: self.to, request };
         match tokio::time::timeout(patience, self.transport.call(self.node, lane, body)).await {
             Ok(Ok(Response::Raft(reply))) => Ok(reply),
@@ -199,6 +210,7 @@ impl RaftNetworkV2<Types> for Link {
             data: snapshot.snapshot,
         };
         tokio::select! {
+            biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
             reply = self.ask(Lane::Bulk, SNAPSHOT_PATIENCE, request) => match reply {
                 Ok(RaftReply::Installed(vote)) => Ok(SnapshotResponse::new(vote_from_wire(vote))),

@@ -78,7 +78,7 @@ openraft::declare_raft_types!(
         Vote = openraft::impls::Vote<Self::LeaderId>,
         Entry = openraft::Entry<<Self::LeaderId as openraft::vote::RaftLeaderId>::Committed, Self::Payload>,
         Payload = openraft::EntryPayload<Self::D, Self::NodeId, Self::Node>,
-        AsyncRuntime = openraft::impls::TokioRuntime,
+        AsyncRuntime = super::runtime::Runtime,
 );
 
 /// A log position.

@@ -28,7 +28,10 @@ use wardlock_placement::{Goal, NodeId, ShardMap};
 use wardlock_router::{
     Client, Connected,
     client::Boot,
-    link::{PendingReply, Transport, memory::Hub},
+    link::{
+        PendingReply, Transport,
+        memory::{Hub, Weather},
+    },
 };
 use wardlock_wire::{Body, Lane, raft::RaftRequest};
 
@@ -120,7 +123,7 @@ impl Cluster {
 
     pub async fn of(nodes: u32) -> Cluster {
         let mut cluster = Cluster::unstarted(nodes);
-        cluster.hub.set_delay(Duration::from_millis(1));
+        cluster.hub.set_weather(Weather { delay: Duration::from_millis(1), ..Weather::default() });
         cluster.hub.set_lost_after(Duration::from_millis(500));
         for node in 1..=nodes {
             cluster.start_node(NodeId(node)).await;

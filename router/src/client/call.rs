@@ -43,6 +43,7 @@ use super::{clock::Boot, core::Core};
 use crate::{
     Error,
     link::{Answered, CallError, PendingReply},
+    random,
     routes::{GroupRoute, Routes, Target},
 };
 
@@ -454,7 +455,7 @@ impl Call {
         if matches!(next, Next::Hint(_)) {
             return Ok(());
         }
-        let pause = rand::random_range(self.pause / 2..=self.pause);
+        let pause = random::within(self.pause / 2..=self.pause);
         self.pause = (self.pause * 2).min(self.pause_max);
         // An attempt that nobody has time to hear would only make the outcome unknown. Timers fire up to a
         // tick late.

@@ -29,6 +29,7 @@ use super::{call::SILENCE, clock::Clock};
 use crate::{
     Error,
     link::{CallError, PendingReply, Transport},
+    random,
     routes::Routes,
 };
 
@@ -154,6 +155,7 @@ impl Core {
             let urgent = asked > self.served.borrow().0;
             let wait = if urgent || self.routes().map().version == MapVersion(0) { Duration::ZERO } else { MAP_POLL };
             let fetched = tokio::select! {
+                biased;
                 fetched = self.fetch_map(wait) => fetched,
                 // The long poll is abandoned for a question that is answered at once.
                 () = self.wake.notified(), if !urgent => continue,
@@ -161,7 +163,7 @@ impl Core {
             let failed = fetched.is_err();
             self.served.send_modify(|served| *served = (asked.max(served.0), fetched));
             if failed || (wait.is_zero() && !urgent) {
-                tokio::time::sleep(rand::random_range(pause / 2..=pause)).await;
+                tokio::time::sleep(random::within(pause / 2..=pause)).await;
                 pause = (pause * 2).min(MAP_PAUSE.1);
             } else {
                 pause = MAP_PAUSE.0;
@@ -198,12 +200,12 @@ impl Core {
     async fn find_source(&self) -> Result<NodeId, Error> {
         let map = self.routes().map().clone();
         let known = map.nodes.len();
-        let pick = rand::random_range(0..=known);
+        let pick = random::within(0..=known);
         if let Some(node) = map.nodes.keys().nth(pick).copied() {
             return Ok(node);
         }
         let mut last = "no seed was given".to_owned();
-        let first = rand::random_range(0..self.seeds.len().max(1));
+        let first = random::within(0..self.seeds.len().max(1));
         let mut seeds = self.seeds.iter().cycle().skip(first).take(self.seeds.len());
         // Several at once, so that a dead one costs no time.
         let mut dialed = FuturesUnordered::new();

@@ -124,11 +124,13 @@ impl Guard {
             // A renewal may give a lease to a grant that had none.
             let mut own = term.own.subscribe();
             tokio::select! {
+                biased;
                 () = term.over.cancelled() => return,
                 // The sender lives in `term`: this fails never.
                 _ = own.wait_for(Option::is_some) => {}
             }
             tokio::select! {
+                biased;
                 () = term.over.cancelled() => {}
                 () = reached(&term.clock, || term.until()) => term.over.cancel(),
             }

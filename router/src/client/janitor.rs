@@ -21,7 +21,7 @@ use super::{
     core::Core,
     requests::{Open, Requests},
 };
-use crate::Error;
+use crate::{Error, random};
 
 /// The most chores that wait.
 const QUEUE: usize = 16_384;
@@ -72,6 +72,7 @@ async fn work(core: Arc<Core>, mut queue: mpsc::Receiver<Chore>) {
     let mut open = true;
     while open || !running.is_empty() {
         tokio::select! {
+            biased;
             chore = queue.recv(), if open && running.len() < RUNNING => match chore {
                 Some(chore) => running.push(one(&core, chore)),
                 None => open = false,
@@ -105,7 +106,7 @@ async fn withdraw(core: &Core, mut acquire: Acquire) -> Result<(), Error> {
     acquire.wait = Millis(0);
     if let Outcome::Granted(grant) = write(core, Command::Acquire(acquire)).await? {
         // A release is known by its lock id, whatever its request is called.
-        let request = RequestId::Keyed { key: rand::random() };
+        let request = RequestId::Keyed { key: random::any() };
         write(core, Command::Release { request, key, lock_id: grant.lock_id }).await?;
     }
     Ok(())

@@ -6,7 +6,7 @@
 //! the session's deadline to be answered.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
@@ -21,7 +21,7 @@ use super::{
     core::Core,
     vital::{SessionState, Vital},
 };
-use crate::Error;
+use crate::{Error, random};
 
 /// Where new sessions are handed to the task.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ struct Kept {
 
 #[derive(Default)]
 struct Sessions {
-    kept: HashMap<SessionId, Kept>,
+    kept: random::Map<SessionId, Kept>,
     due: BTreeSet<(Boot, SessionId)>,
 }
 
@@ -68,6 +68,7 @@ impl Keeper {
             }
             let nap = sessions.due.first().map_or(Duration::MAX, |(due, _)| due.since(now)).min(LOOK);
             tokio::select! {
+                biased;
                 () = self.wake.notified() => {}
                 Some((id, answer)) = beating.next() => {
                     sessions.answered(id, answer, core.clock.now());
@@ -91,7 +92,7 @@ async fn beat(core: &Core, vital: Arc<Vital>) -> (SessionId, Result<(KeptAlive, 
 
 /// When a session whose last sign of life was sent at `sent` sends the next.
 fn next_beat(sent: Boot, ttl: Duration) -> Boot {
-    sent + ttl.mul_f64(rand::random_range(0.28..0.333))
+    sent + ttl.mul_f64(random::within(0.28..0.333))
 }
 
 impl Sessions {

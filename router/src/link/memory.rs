@@ -2,7 +2,8 @@
 //!
 //! A [`Hub`] delivers between the services attached to it, through the real frames, in order for each
 //! pair, after a delay by tokio's clock: with the clock paused, a run takes no time and repeats exactly.
-//! Between any two parties messages can be delayed, lost by chance from a seed, or cut off.
+//! Its [`Weather`] delays messages, loses them, delivers them twice or out of order, by chance from a seed; and
+//! any two parties can be cut off from one another, or a node's messages held back.
 //!
 //! A lost or cut-off message shows as on a real network: its caller hears [`CallError::Lost`] after
 //! [`Hub::set_lost_after`], not knowing on which way it went missing. There is no TLS here: parties are
@@ -16,7 +17,8 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::sync::{mpsc, watch};
 use wardlock_placement::NodeId;
 use wardlock_wire::{Body, Lane, Message, Refusal, Response, frame};
 
@@ -38,17 +40,33 @@ enum Party {
 #[derive(Clone)]
 pub struct Hub(Arc<Mutex<State>>);
 
+/// How messages fare between any two parties.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weather {
+    /// How long each is under way, at the least.
+    pub delay: Duration,
+    /// How much longer it may be.
+    pub jitter: Duration,
+    /// Of a million, how many get lost.
+    pub lost_ppm: u32,
+    /// Of a million, how many come twice.
+    pub twice_ppm: u32,
+    /// Whether one may overtake another.
+    pub reorders: bool,
+}
+
 struct State {
     attached: BTreeMap<Party, Attached>,
     links: BTreeMap<(Party, Party), mpsc::Sender<Parcel>>,
     /// The calls that wait, by who asks whom. Ends when either does.
     waiting: BTreeMap<(Party, Party), Arc<Pending>>,
     cuts: BTreeSet<(NodeId, NodeId)>,
-    delay: Duration,
+    held: BTreeSet<NodeId>,
+    /// Rises whenever held messages may go on.
+    released: watch::Sender<()>,
+    weather: Weather,
     lost_after: Duration,
-    /// Of a million messages.
-    loss_ppm: u32,
-    random: u64,
+    random: StdRng,
     connections: u64,
 }
 
@@ -72,10 +90,11 @@ impl Hub {
             links: BTreeMap::new(),
             waiting: BTreeMap::new(),
             cuts: BTreeSet::new(),
-            delay: Duration::ZERO,
+            held: BTreeSet::new(),
+            released: watch::Sender::new(()),
+            weather: Weather::default(),
             lost_after: Duration::from_secs(4),
-            loss_ppm: 0,
-            random: 0,
+            random: StdRng::seed_from_u64(0),
             connections: 1 << 32,
         })))
     }
@@ -128,23 +147,28 @@ impl Hub {
         self.lock().cuts.insert((from, to));
     }
 
-    /// Ends every cut and all loss.
+    /// Holds all messages to and from this node back until [`Hub::heal`], in order; none is lost.
+    pub fn hold(&self, node: NodeId) {
+        self.lock().held.insert(node);
+    }
+
+    /// Ends every cut, lets held messages go on, and loses, doubles and reorders nothing more.
     pub fn heal(&self) {
         let mut state = self.lock();
         state.cuts.clear();
-        state.loss_ppm = 0;
+        state.held.clear();
+        state.weather = Weather { delay: state.weather.delay, ..Weather::default() };
+        state.released.send_replace(());
     }
 
-    /// How long a message is under way.
-    pub fn set_delay(&self, delay: Duration) {
-        self.lock().delay = delay;
+    /// How messages fare from now on.
+    pub fn set_weather(&self, weather: Weather) {
+        self.lock().weather = weather;
     }
 
-    /// Loses so many of a million messages from now on, chosen by the seed.
-    pub fn set_loss(&self, ppm: u32, seed: u64) {
-        let mut state = self.lock();
-        state.loss_ppm = ppm;
-        state.random = seed;
+    /// What chance is drawn from, from now on.
+    pub fn set_seed(&self, seed: u64) {
+        self.lock().random = StdRng::seed_from_u64(seed);
     }
 
     /// After how long a caller hears that a message went missing.
@@ -188,27 +212,33 @@ impl Hub {
         frame::encode(message, lane.frame_bytes(), &mut bytes)
             .map_err(|error| CallError::NotSent(error.to_string()))?;
         let mut state = self.lock();
-        let parcel = Parcel { due: tokio::time::Instant::now() + state.delay, lane, bytes, call };
+        let Weather { delay, jitter, reorders, .. } = state.weather;
+        let extra = if jitter.is_zero() { jitter } else { state.random.random_range(Duration::ZERO..=jitter) };
+        let parcel = Parcel { due: tokio::time::Instant::now() + delay + extra, reorders, lane, bytes, call };
         let link = state.links.entry((from, to)).or_insert_with(|| delivery::start(self, from, to));
         link.try_send(parcel).map_err(|_| CallError::NotSent("the queue to this node is full".into()))
     }
 
-    /// Whether a message that is due goes missing.
-    fn loses(&self, from: Party, to: Party) -> bool {
+    /// How often a message that is due arrives.
+    fn copies(&self, from: Party, to: Party) -> u32 {
         let mut state = self.lock();
         if let (Party::Node(from), Party::Node(to)) = (from, to)
             && state.cuts.contains(&(from, to))
         {
-            return true;
+            return 0;
         }
-        state.loss_ppm > 0 && {
-            // SplitMix64: https://prng.di.unimi.it/splitmix64.c
-            state.random = state.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = state.random;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            (z ^ (z >> 31)) % 1_000_000 < u64::from(state.loss_ppm)
+        let Weather { lost_ppm, twice_ppm, .. } = state.weather;
+        if state.chance(lost_ppm) {
+            return 0;
         }
+        1 + u32::from(state.chance(twice_ppm))
+    }
+
+    /// Whether messages between these two are held back, and what tells of their release.
+    fn held(&self, from: Party, to: Party) -> Option<watch::Receiver<()>> {
+        let state = self.lock();
+        let held = |party| matches!(party, Party::Node(node) if state.held.contains(&node));
+        (held(from) || held(to)).then(|| state.released.subscribe())
     }
 
     fn attached(&self, party: Party) -> Option<Attached> {
@@ -217,6 +247,12 @@ impl Hub {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn chance(&mut self, ppm: u32) -> bool {
+        ppm > 0 && self.random.random_range(0..1_000_000) < ppm
     }
 }
 

@@ -1,7 +1,7 @@
 //! How a session comes into a shard that it uses, and how it is put out.
 
 use crate::{
-    command::*, effects::Cx, fields, ids::*, limits, locks::LockAt, machine::Machine, queue::Place, seat::Seat,
+    command::*, effects::Cx, fields, ids::*, limits, locks::LockAt, machine::Machine, planted, queue::Place, seat::Seat,
 };
 
 impl Machine {
@@ -53,7 +53,9 @@ impl Machine {
     /// Drops all that the session has here, a page at a time: first its places in queues, then its grants,
     /// last its seat. From the first page on it gets nothing new by its own requests.
     pub(crate) fn drop_session(&mut self, session: SessionId, reason: EndReason, cx: &mut Cx<'_>) -> Outcome {
-        self.ledger.pending.remove(&session);
+        if !planted!("drop-leaves-the-attempt") {
+            self.ledger.pending.remove(&session);
+        }
         let Some(seat_at) = self.ledger.seats.find(&session) else { return Outcome::Dropped { more: false } };
         let seat = &mut self.ledger.seats[seat_at];
         seat.dropping = true;
@@ -78,6 +80,10 @@ impl Machine {
         }
         if all >= limits::PAGE {
             return Outcome::Dropped { more: true };
+        }
+        if planted!("drop-leaves-the-seat") {
+            self.ledger.seats[seat_at].dropping = false;
+            return Outcome::Dropped { more: false };
         }
         let (_, seat) = self.ledger.seats.remove(seat_at);
         for answer in seat.answers.keyed() {

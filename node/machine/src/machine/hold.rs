@@ -6,9 +6,10 @@ use crate::{
     fields,
     ids::*,
     limits,
-    lock::Short,
+    lock::{Held, Short},
     locks::LockAt,
     machine::{Machine, Said},
+    planted,
     seat::{Recall, SeatAt, Stored},
 };
 
@@ -28,7 +29,8 @@ impl Machine {
     fn claim(&self, key: &Key, lock_id: LockId, seat: Option<SeatAt>) -> Claim {
         if let Some(at) = self.ledger.grants.get(&lock_id.token) {
             let (of, lock) = self.locks.entry(*at);
-            let own = lock.holder(lock_id.token).is_some_and(|held| held.lock_id() == lock_id);
+            let is_own = |held: &Held| held.lock_id() == lock_id || planted!("strangers-release");
+            let own = lock.holder(lock_id.token).is_some_and(is_own);
             return if of == key && own { Claim::Holds(*at) } else { Claim::Foreign };
         }
         let granted = lock_id.token <= self.ledger.counters.token && lock_id.token != Token(0);
@@ -68,7 +70,9 @@ impl Machine {
             Claim::Holds(at) => {
                 self.with_lock(at, |ledger, spot| {
                     ledger.end(spot, lock_id.token, EndReason::Released, cx);
-                    ledger.advance(spot, cx);
+                    if !planted!("release-without-handoff") {
+                        ledger.advance(spot, cx);
+                    }
                 });
                 Stored::Released
             }
@@ -104,7 +108,9 @@ impl Machine {
                 let held = held.expect("invariant 6: an indexed grant is held");
                 let before = held.deadline();
                 held.ask.lease = lease.map(Short::new).or(held.ask.lease);
-                held.from = self.ledger.counters.now;
+                if !planted!("renewal-counts-from-the-grant") {
+                    held.from = self.ledger.counters.now;
+                }
                 held.from_wall = cx.wall;
                 // Who renews knows the lock id: the grant was fetched.
                 held.unfetched = false;

@@ -1,7 +1,9 @@
 //! The passing of time. Nothing ends by itself: a leader proposes a tick, and what is due *when it is
 //! applied* ends, by the clock of the log (invariant 3).
 
-use crate::{command::*, deadlines::Due, effects::Cx, ids::*, limits, locks::LockAt, machine::Machine, seat::Stored};
+use crate::{
+    command::*, deadlines::Due, effects::Cx, ids::*, limits, locks::LockAt, machine::Machine, planted, seat::Stored,
+};
 
 impl Machine {
     /// Ends what is due, in the order of time, a page at the most.
@@ -33,7 +35,12 @@ impl Machine {
                 self.with_lock(at, |ledger, spot| {
                     let waiter = ledger.leave(spot, place);
                     let (session, request) = (waiter.ask.session, waiter.ask.request);
-                    ledger.record(waiter.ask.seat, request, Stored::WaitTimeout);
+                    if cx.effects.is_some() || !planted!("followers-keep-no-answer") {
+                        ledger.record(waiter.ask.seat, request, Stored::WaitTimeout);
+                    }
+                    if planted!("timed-out-waiter-stays") {
+                        ledger.enqueue(spot, waiter.ask.clone(), place.priority, limits::LEASE_MAX, cx);
+                    }
                     cx.settle(session, request, spot.key, || Outcome::WaitTimeout(ledger.blocked(spot.lock)));
                     ledger.advance(spot, cx);
                 });

@@ -7,6 +7,7 @@ use openraft::{
     storage::{IOFlushed, RaftLogStorage},
 };
 use tokio::sync::oneshot;
+use wardlock_machine::planted;
 use wardlock_placement::GroupId;
 
 use super::{
@@ -113,6 +114,9 @@ impl RaftLogStorage<Types> for GroupLog {
     /// caller, also if the caller has gone.
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let (done, durable) = oneshot::channel();
+        if planted!("vote-not-durable") {
+            return self.change(0, Op::Vote { vote: *vote, done }, |state| state.vote = Some(*vote));
+        }
         self.change(0, Op::Vote { vote: *vote, done }, |_| ())?;
         durable.await.map_err(|_| closed())?
     }

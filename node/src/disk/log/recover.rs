@@ -110,7 +110,7 @@ pub(super) fn open(
 ) -> Result<(Database, Journal, Recovered), OpenError> {
     let is_empty = storage.len().map_err(JournalError::Io)? == 0;
     if is_empty {
-        lay_out(&*storage, options.journal_pages, rand::random()).map_err(JournalError::Io)?;
+        lay_out(&*storage, options.journal_pages, wardlock_router::random::any()).map_err(JournalError::Io)?;
     }
     let (journal, behind) = Journal::open(storage)?;
     // Where the database was cut off, an empty one must not take its place.
@@ -121,7 +121,8 @@ pub(super) fn open(
         .set_cache_size(options.cache_bytes)
         .set_check_integrity_on_open(true)
         .create_with_backend(behind)?;
-    let txn = db.begin_write()?;
+    let mut txn = db.begin_write()?;
+    txn.set_two_phase_commit(options.two_phase);
     {
         let is_new = txn.list_tables()?.next().is_none();
         let mut format = txn.open_table(FORMAT)?;

@@ -9,6 +9,7 @@
 //!
 //! Integers are little-endian. Entries carry their length so that a reset can move them as bytes.
 
+use wardlock_machine::planted;
 use wardlock_placement::GroupId;
 
 use crate::raft::types::{self, Entry};
@@ -249,7 +250,7 @@ pub(in crate::disk) fn checksum(key: u64, body: &[u8]) -> u32 {
 /// Splits the checksum off a value and verifies it.
 pub(in crate::disk) fn unseal(key: u64, value: &[u8]) -> Result<&[u8], Fault> {
     let (body, crc) = value.split_last_chunk::<4>().ok_or(Fault::Short)?;
-    if checksum(key, body) != u32::from_le_bytes(*crc) && !wardlock_machine::planted!("row-checksum-ignored") {
+    if checksum(key, body) != u32::from_le_bytes(*crc) && !planted!("row-checksum-ignored") {
         return Err(Fault::Checksum);
     }
     Ok(body)

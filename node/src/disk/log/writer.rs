@@ -15,6 +15,7 @@ use std::{
 
 use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase};
 use tokio::time::Instant;
+use wardlock_machine::planted;
 use wardlock_placement::GroupId;
 
 use super::{
@@ -230,7 +231,10 @@ impl LogWriter {
             if moved >= RESET_BYTES {
                 break;
             }
-            let (first, live) = live_entries(&self.layout, &rows, group)?;
+            let (first, mut live) = live_entries(&self.layout, &rows, group)?;
+            if planted!("reset-without-tail") {
+                live.truncate(self.layout.runs(group).next().map_or(0, |run| (run.last - run.first + 1) as usize));
+            }
             let bytes = self.row.reset(group, first, &live)?;
             self.layout.forget(group);
             self.layout.append(group, first, live.len() as u64, bytes);
@@ -247,7 +251,7 @@ impl LogWriter {
         let (layout, marks) = (&self.layout, &mut self.marks);
         self.owed.retain(|&id, group| {
             let mut state = locked(&group.state);
-            if state.truncating > 0 {
+            if state.truncating > 0 && !planted!("committed-over-truncated") {
                 return true;
             }
             state.commit_queued = false;
@@ -299,15 +303,22 @@ impl LogWriter {
     fn settle(&mut self, touched: &BTreeSet<GroupId>) -> Result<(), WriteError> {
         let dead = self.layout.take_dead(DEAD_ROWS);
         let mut txn = self.db.begin_write()?;
-        txn.set_durability(Durability::Immediate)?;
+        txn.set_durability(if planted!("journal-cleared-early") { Durability::None } else { Durability::Immediate })?;
+        txn.set_two_phase_commit(self.options.two_phase);
         {
             let mut rows = txn.open_table(ROWS)?;
             // Those that died on the way never get there.
             for (row, sealed) in self.journaled.iter().filter(|(row, _)| *row >= dead.end) {
                 rows.insert(row, sealed.as_slice())?;
             }
-            for row in dead {
+            for row in dead.clone() {
                 rows.remove(row)?;
+            }
+        }
+        if planted!("vote-with-row") && !dead.is_empty() {
+            let mut table = txn.open_table(MARKS)?;
+            for (id, marks) in self.marks.iter().filter(|(id, _)| self.layout.last(**id).is_none()) {
+                table.insert(id.0, Marks { vote: None, ..*marks }.encode(*id)?.as_slice())?;
             }
         }
         if !touched.is_empty() {

@@ -1,17 +1,23 @@
-//! One task for each pair and direction: it delivers in order, each message when it is due.
+//! One task for each pair and direction: it delivers each message when it is due, in order unless it may overtake.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::BytesMut;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 use wardlock_wire::{Lane, Message, frame::Decoder};
 
 use super::{Hub, Party, UNDER_WAY, WayBack};
 use crate::link::{CallError, Peer, Replier, pending::Pending};
 
 /// A message under way.
+#[derive(Clone)]
 pub(super) struct Parcel {
     pub(super) due: Instant,
+    /// Whether it may overtake those before it.
+    pub(super) reorders: bool,
     pub(super) lane: Lane,
     pub(super) bytes: BytesMut,
     pub(super) call: Call,
@@ -30,13 +36,35 @@ pub(super) fn start(hub: &Hub, from: Party, to: Party) -> mpsc::Sender<Parcel> {
     // Holds the hub only while it delivers: the hub holds the sender.
     let weak = Arc::downgrade(&hub.0);
     tokio::spawn(async move {
-        while let Some(parcel) = parcels.recv().await {
-            tokio::time::sleep_until(parcel.due).await;
-            let Some(hub) = weak.upgrade().map(Hub) else { return };
-            if hub.loses(from, to) {
-                lose(&hub, parcel.call);
-            } else {
-                deliver(&hub, from, to, parcel);
+        let mut under_way: BTreeMap<(Instant, u64), Parcel> = BTreeMap::new();
+        let (mut count, mut latest) = (0, Instant::now());
+        loop {
+            let next = under_way.first_key_value().map(|((due, _), _)| *due);
+            let parcel = tokio::select! {
+                biased;
+                () = sleep_until(next.unwrap_or(latest)), if next.is_some() => under_way.pop_first(),
+                parcel = parcels.recv() => {
+                    let Some(parcel) = parcel else { return };
+                    let due = if parcel.reorders { parcel.due } else { parcel.due.max(latest) };
+                    (count, latest) = (count + 1, latest.max(due));
+                    under_way.insert((due, count), parcel);
+                    continue;
+                }
+            };
+            let (Some(hub), Some((_, parcel))) = (weak.upgrade().map(Hub), parcel) else { return };
+            while let Some(mut released) = hub.held(from, to) {
+                // It fails when the hub is gone, and so are all who wait.
+                if released.changed().await.is_err() {
+                    return;
+                }
+            }
+            match hub.copies(from, to) {
+                0 => lose(&hub, parcel.call),
+                1 => deliver(&hub, from, to, parcel),
+                _ => {
+                    deliver(&hub, from, to, parcel.clone());
+                    deliver(&hub, from, to, parcel);
+                }
             }
         }
     });

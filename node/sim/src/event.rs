@@ -1,0 +1,146 @@
+//! What happens in a run, as its clients and its operator see it: the checks' input, and the trace's lines.
+
+use std::{fmt, sync::Arc};
+
+use wardlock_machine::{Mode, SessionId, Token};
+
+/// Asks a guard whether its holder may still believe in it.
+#[derive(Clone)]
+pub struct Believes(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Believes {
+    /// By this.
+    pub fn new(ask: impl Fn() -> bool + Send + Sync + 'static) -> Believes {
+        Believes(Arc::new(ask))
+    }
+
+    /// Whether the holder believes now.
+    pub fn now(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Believes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("?")
+    }
+}
+
+/// One request's number, in a run.
+pub type Op = u64;
+
+/// Something that happened. Names are lock names; `early` says by how many milliseconds of its holder's clock
+/// something ended before its time.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Event {
+    Opened {
+        client: u32,
+        session: SessionId,
+        ttl: u64,
+    },
+    Closing {
+        client: u32,
+        session: SessionId,
+    },
+    SessionLost {
+        client: u32,
+        session: SessionId,
+        early: u64,
+    },
+    Asked {
+        client: u32,
+        op: Op,
+        name: String,
+        mode: Mode,
+        waits: bool,
+    },
+    Granted {
+        client: u32,
+        op: Op,
+        name: String,
+        mode: Mode,
+        token: Token,
+        believes: Believes,
+    },
+    Refused {
+        client: u32,
+        op: Op,
+        name: String,
+        why: String,
+    },
+    Renewed {
+        client: u32,
+        name: String,
+        token: Token,
+        done: bool,
+    },
+    Releasing {
+        client: u32,
+        name: String,
+        token: Token,
+    },
+    Released {
+        client: u32,
+        name: String,
+        token: Token,
+        done: bool,
+    },
+    Lost {
+        client: u32,
+        name: String,
+        token: Token,
+        early: u64,
+    },
+    ReadBegan {
+        op: Op,
+        name: String,
+    },
+    Read {
+        op: Op,
+        name: String,
+        holders: Vec<Token>,
+    },
+    ReadFailed {
+        op: Op,
+        name: String,
+        why: String,
+    },
+    LeaderSeen {
+        watch: u32,
+        name: String,
+        token: Option<Token>,
+    },
+    Fault {
+        what: String,
+    },
+    /// Every fault has ended; the cluster has until the next event of this kind to become well.
+    Healed,
+    /// It is well again, as far as its operator can see.
+    Well,
+}
+
+impl Event {
+    /// What it is counted as.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Event::Opened { .. } => "opened",
+            Event::Closing { .. } => "closed",
+            Event::SessionLost { .. } => "sessions lost",
+            Event::Asked { .. } => "asked",
+            Event::Granted { .. } => "granted",
+            Event::Refused { .. } => "refused",
+            Event::Renewed { .. } => "renewed",
+            Event::Releasing { .. } => "releasing",
+            Event::Released { .. } => "released",
+            Event::Lost { .. } => "lost",
+            Event::ReadBegan { .. } => "reading",
+            Event::Read { .. } => "read",
+            Event::ReadFailed { .. } => "reads failed",
+            Event::LeaderSeen { .. } => "leaders seen",
+            Event::Fault { .. } => "faults",
+            Event::Healed => "healed",
+            Event::Well => "well",
+        }
+    }
+}
