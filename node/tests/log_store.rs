@@ -211,7 +211,7 @@ fn a_group_with_much_is_moved_only_when_it_is_late() {
             b.purge(id(1, index)).await.unwrap();
             let stats = log.stats();
             let dead = stats.row_bytes.saturating_sub(live);
-            assert!(dead < 2 * live + 9 * (64 << 10), "it is never moved: {stats:?}");
+            assert!(dead < 2 * live + ((9 * 64) << 10), "it is never moved: {stats:?}");
             assert!(stats.resets == 0 || index > 150, "at {index}: {stats:?}");
         }
         assert_eq!(log.stats().resets, 2, "one for each 1.7 MB that died");
@@ -260,7 +260,7 @@ fn a_disk_error_is_fatal_and_confirms_nothing() {
         writer.await.unwrap();
         let told = told.lock().unwrap();
         assert_eq!(told.len(), 1);
-        assert!(told[0].contains("the disk is broken"), "{told:?}");
+        assert!(told[0].contains("Input/output error"), "{told:?}");
     });
 }
 
@@ -300,23 +300,16 @@ fn a_snapshot_must_cover_what_was_purged() {
 
 /// Two groups, three rows, marks; closed cleanly.
 async fn sample() -> MemDisk {
-    samples(small()).await.pop().unwrap()
-}
-
-/// The disk before the last row, as a crash after it leaves it, and closed cleanly.
-async fn samples(options: Options) -> Vec<MemDisk> {
     let disk = MemDisk::default();
-    let log = start(&disk, options);
+    let log = start(&disk, small());
     let (mut a, mut b) = (log.group(A), log.group(B));
     a.save_vote(&vote(3)).await.unwrap();
     append(&mut a, vec![entry(1, 0, 3_000), entry(1, 1, 3_000)]).await.unwrap();
     append(&mut b, vec![entry(1, 0, 3_000)]).await.unwrap();
-    let before = MemDisk::with(disk.bytes());
     append(&mut a, vec![entry(1, 2, 3_000)]).await.unwrap();
-    let crashed = MemDisk::with(disk.bytes());
     drop((a, b, log));
     tokio::time::sleep(Duration::from_millis(1)).await;
-    vec![before, crashed, disk]
+    disk
 }
 
 /// Changes the database, which lies behind the header and the journal.
@@ -328,7 +321,7 @@ fn tamper(disk: &MemDisk, change: impl FnOnce(&redb::WriteTransaction)) {
     change(&txn);
     txn.commit().unwrap();
     db.close().unwrap();
-    disk.put(offset as u64, behind.bytes());
+    disk.put(offset as u64, &behind.bytes());
 }
 
 fn refusal(disk: &MemDisk) -> OpenError {
@@ -375,54 +368,6 @@ fn damaged_and_missing_rows_are_named() {
     let format = TableDefinition::<&'static str, u64>::new("format");
     tamper(&disk, |txn| drop(txn.open_table(format).unwrap().insert("log", 2).unwrap()));
     assert!(matches!(refusal(&disk), OpenError::Format { found: 2 }));
-}
-
-/// What a file shows; nothing if it does not open.
-fn found_in(image: Vec<u8>) -> Option<(View, View)> {
-    // redb asserts in debug builds what it reports as an error in release builds.
-    let read = move || {
-        paused(async move {
-            let (log, _writer) = open(&MemDisk::with(image), small()).ok()?;
-            Some((view(&mut log.group(A)).await, view(&mut log.group(B)).await))
-        })
-    };
-    std::panic::catch_unwind(read).unwrap_or(None)
-}
-
-/// One flipped bit anywhere in the file: the log opens with exactly what it held, or not at all. After
-/// a crash the last commit, and no more, may also count as never finished: one-phase commits cannot
-/// tell.
-#[test]
-fn a_flipped_bit_never_changes_what_is_found() {
-    flip_bits(small());
-}
-
-#[test]
-fn a_flipped_bit_in_the_journal_never_changes_what_is_found() {
-    flip_bits(journaled());
-}
-
-fn flip_bits(options: Options) {
-    let images: Vec<Vec<u8>> = paused(samples(options)).iter().map(MemDisk::bytes).collect();
-    let [before, crashed, clean] = images.as_slice() else { panic!("three images, not {}", images.len()) };
-    let whole = found_in(clean.clone()).expect("the undamaged file opens");
-    let short = found_in(before.clone()).expect("so does an older one");
-    assert!(found_in(crashed.clone()) == Some(whole.clone()) && whole != short);
-    let mut random = Random::new(11);
-    for (image, allowed) in [(clean, &[&whole][..]), (crashed, &[&whole, &short])] {
-        let used: Vec<usize> = (0..image.len()).filter(|at| image[*at] != 0).collect();
-        let mut refused = 0;
-        for _ in 0..400 {
-            let at = used[random.below(used.len() as u64) as usize];
-            let mut flipped = image.clone();
-            flipped[at] ^= 1 << random.below(8);
-            match found_in(flipped) {
-                Some(found) => assert!(allowed.contains(&&found), "byte {at}: {found:?}"),
-                None => refused += 1,
-            }
-        }
-        assert!(refused > 50, "only {refused} of 400 flips were noticed: did they hit anything?");
-    }
 }
 
 #[test]
@@ -472,13 +417,13 @@ fn a_damaged_row_of_the_journal_is_noticed_unless_it_is_the_last() {
     for (row, at) in [(1, 0), (1, 16), (1, 24), (1, 300), (2, 0), (2, 16), (2, 25), (2, PAGE + 9)] {
         let image = MemDisk::with(disk.bytes());
         let at = PAGE * (2 * row - 1) + at;
-        image.put(at as u64, vec![disk.bytes()[at] ^ 0x10]);
+        image.put(at as u64, &[disk.bytes()[at] ^ 0x10]);
         let error = refusal(&image);
         assert!(matches!(error, OpenError::Journal(JournalError::Damaged { .. })), "row {row}, byte {at}: {error}");
         assert!(error.to_string().contains("damaged or missing in its journal"), "{error}");
     }
     let image = MemDisk::with(disk.bytes());
-    image.put(PAGE as u64 * 5 + 400, vec![0xff]);
+    image.put(PAGE as u64 * 5 + 400, &[0xff]);
     paused(async {
         let (log, _writer) = open(&image, journaled()).unwrap();
         assert_eq!(indices(&view(&mut log.group(A)).await), [0, 1], "it looks like a commit that never finished");
@@ -501,7 +446,7 @@ fn a_database_that_is_cut_off_or_older_than_its_journal_is_refused() {
     assert!(matches!(refusal(&cut), OpenError::Journal(JournalError::Header(_))));
     // The journal's row stands on a vote that the database has lost.
     let behind = MemDisk::with(older);
-    behind.put(0, whole[..offset].to_vec());
+    behind.put(0, &whole[..offset]);
     assert!(matches!(refusal(&behind), OpenError::Journal(JournalError::DatabaseBehind { .. })));
 }
 
@@ -511,7 +456,9 @@ fn a_file_that_is_no_log_is_refused() {
         let error = refusal(&MemDisk::with(bytes)).to_string();
         assert!(error.contains(why) && error.contains("log.db"), "{error}");
     };
-    refused(empty_database(), "it is not a log's");
+    let database = MemDisk::default();
+    Database::builder().create_with_backend(database.clone()).unwrap().close().unwrap();
+    refused(database.bytes(), "it is not a log's");
     refused(vec![7; 10], "beyond the end");
     let whole = empty_log();
     for at in 8..24 {
