@@ -94,7 +94,7 @@ impl Decoder {
             return Ok(None);
         };
         let (message, rest) = postcard::take_from_bytes::<Message>(content).map_err(FrameError::Garbage)?;
-        if !rest.is_empty() {
+        if !rest.is_empty() && !wardlock_machine::planted!("trailing-bytes-ignored") {
             return Err(FrameError::Trailing(rest.len()));
         }
         buffer.advance(HEAD + length);
