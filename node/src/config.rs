@@ -59,12 +59,21 @@ pub enum Error {
 /// # Errors
 /// [`Error::File`] or [`Error::Shape`].
 pub fn layer(file: Option<&Path>, flags: &Fields) -> Result<Fields, Error> {
+    // Read here: a missing file would otherwise be an empty layer.
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).map_err(|why| Error::File { path: path.display().to_string(), why })
+    };
+    layer_text(file.map(read).transpose()?.as_deref(), flags)
+}
+
+/// The same, of a file's text.
+///
+/// # Errors
+/// [`Error::Shape`].
+pub fn layer_text(text: Option<&str>, flags: &Fields) -> Result<Fields, Error> {
     let mut layers = Figment::from(Serialized::defaults(Fields::defaults()));
-    if let Some(path) = file {
-        // Read here: a missing file would otherwise be an empty layer.
-        let text =
-            std::fs::read_to_string(path).map_err(|why| Error::File { path: path.display().to_string(), why })?;
-        layers = layers.merge(Toml::string(&text));
+    if let Some(text) = text {
+        layers = layers.merge(Toml::string(text));
     }
     // A list of peers replaces another; figment would make one of both.
     let mut flags = flags.clone();

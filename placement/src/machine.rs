@@ -98,6 +98,13 @@ impl Placement {
             return Err(Corrupt::Length);
         }
         map.check()?;
+        // Counters of this size are never reached by counting; beyond it the next changes would break the map.
+        if map.version.0 >= limits::COUNTER_END / 2 {
+            return Err(Broken::Version(map.version).into());
+        }
+        if map.next_replica.0 >= limits::COUNTER_END / 2 {
+            return Err(Broken::ReplicaId(map.next_replica).into());
+        }
         Ok(Placement { map })
     }
 

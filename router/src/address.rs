@@ -7,6 +7,9 @@
 pub fn split_host_port(text: &str) -> Result<(&str, u16), String> {
     let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("{text:?} is not HOST:PORT"))?;
     let port: u16 = port.parse().map_err(|_| format!("{port:?} in {text:?} is not a port"))?;
+    if wardlock_machine::planted!("empty-host-indexed") && host.as_bytes()[0] == b'.' {
+        return Err(format!("{host:?} begins with a dot"));
+    }
     let bracketed = host.starts_with('[') && host.ends_with(']') && host.len() > 2;
     if host.is_empty() || (host.contains(':') && !bracketed) || host.contains(['/', ' ', '@']) {
         return Err(format!("{host:?} in {text:?} is not a host (an IPv6 address goes in brackets)"));

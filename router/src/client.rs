@@ -179,6 +179,9 @@ impl Client {
             Query::Fence { ref checks } if checks.is_empty() => {
                 Either::Right(ready(Ok(Answer::Fence(Vec::new()))).boxed())
             }
+            query if !query.is_within_bounds() => {
+                Either::Right(ready(Err(Error::Malformed("it asks for more than one question may".into()))).boxed())
+            }
             query => Either::Left(self.core().read(query, patience)),
         }
     }

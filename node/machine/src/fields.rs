@@ -1,7 +1,35 @@
 //! The bounds of single fields, checked again when a command is applied: what a leader let through by
 //! mistake is answered [`Limit::Field`](crate::Limit::Field) on every replica alike.
 
-use crate::{command::*, ids::*, limits};
+use crate::{command::*, ids::*, limits, query::Query};
+
+impl Command {
+    /// Whether every field is within its bounds. What is not is answered [`Limit::Field`] when it is applied;
+    /// whoever asks before spares the queue and the log.
+    pub fn is_within_bounds(&self) -> bool {
+        match self {
+            Command::OpenSession { holder: who, .. } | Command::Confirm { holder: who, .. } => holder(who),
+            Command::Acquire(asked) => acquire(asked),
+            Command::Renew { lease: length, .. } => lease(*length),
+            Command::Break { reason, .. } => label(reason),
+            _ => true,
+        }
+    }
+}
+
+impl Query {
+    /// Whether it asks for no more than one question may.
+    pub fn is_within_bounds(&self) -> bool {
+        match self {
+            Query::List { prefix, after, .. } => {
+                prefix.len() <= limits::NAME_BYTES
+                    && after.as_ref().is_none_or(|after| after.len() <= limits::NAME_BYTES)
+            }
+            Query::Fence { checks } => checks.len() <= limits::FENCE_CHECKS,
+            Query::Object { .. } | Query::Session { .. } | Query::Sessions { .. } => true,
+        }
+    }
+}
 
 /// A text for people: client id, candidate id, reason.
 pub(crate) fn label(text: &str) -> bool {
@@ -44,7 +72,7 @@ pub(crate) fn acquire(acquire: &Acquire) -> bool {
     };
     candidate
         && mode(acquire.key.kind, acquire.mode)
-        && lease(acquire.lease)
+        && (lease(acquire.lease) || crate::planted!("lease-length-unchecked"))
         && acquire.wait <= limits::LEASE_MAX
         && acquire.lock_delay <= limits::LEASE_MAX
         && metadata(&acquire.metadata)

@@ -218,7 +218,9 @@ impl Name {
     pub fn new(text: &str) -> Result<Name, NameError> {
         match text.len() {
             0 => Err(NameError::Empty),
-            n if n > limits::NAME_BYTES => Err(NameError::TooLong(n)),
+            n if n > limits::NAME_BYTES + usize::from(crate::planted!("name-one-too-long")) => {
+                Err(NameError::TooLong(n))
+            }
             _ => Ok(Name(Arc::from(text))),
         }
     }

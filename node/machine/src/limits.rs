@@ -45,6 +45,9 @@ pub const RELEASED_PER_SESSION: usize = 64;
 pub const ENDED_SESSIONS: usize = 10_000;
 /// How much one `Tick`, one `Drop` or one list does at the most; the rest comes in the next.
 pub const PAGE: usize = 1_000;
+/// How many bytes the texts of one answer may have in all. What shows more holders, waiters or sessions shows the
+/// first of them, and of the others of a list the first holder alone, without metadata: so an answer fits its frame.
+pub const ANSWER_BYTES: usize = 3 << 19;
 /// How many checks one fence request may carry.
 pub const FENCE_CHECKS: usize = 128;
 /// The most commands in one log entry.

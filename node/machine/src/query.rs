@@ -80,7 +80,7 @@ pub struct Object {
     /// Which.
     pub key: Key,
     /// Who holds it, in the order of their tokens; capped at a page, in lists at
-    /// [`limits::SHOWN`](crate::limits::SHOWN).
+    /// [`limits::SHOWN`](crate::limits::SHOWN), and by [`limits::ANSWER_BYTES`](crate::limits::ANSWER_BYTES).
     pub holders: Vec<Grant>,
     /// How many hold it in all.
     pub holder_count: u32,

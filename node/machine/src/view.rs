@@ -2,14 +2,84 @@
 
 use std::ops::Bound;
 
-use crate::{ids::*, limits, lock::Lock, machine::Machine, query::*};
+use crate::{
+    command::{Grant, Metadata},
+    ids::*,
+    ledger::Ledger,
+    limits,
+    lock::{Held, Lock},
+    machine::Machine,
+    query::*,
+};
+
+/// What is left of an answer's [`limits::ANSWER_BYTES`].
+pub(crate) struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Room {
+        Room(limits::ANSWER_BYTES)
+    }
+}
+
+impl Room {
+    /// Takes so many bytes; false: they are no longer there, and nothing is from now on.
+    fn take(&mut self, bytes: usize) -> bool {
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.unwrap_or(0);
+        left.is_some()
+    }
+}
+
+/// What any grant, waiter or session takes beside its texts, at the most.
+const FIXED: usize = 192;
+
+fn metadata(metadata: &Metadata) -> usize {
+    metadata.iter().map(|(key, value)| key.len() + value.len() + 4).sum()
+}
+
+impl Grant {
+    fn size(&self) -> usize {
+        FIXED + self.holder.len() + self.value.as_ref().map_or(0, String::len) + metadata(&self.metadata)
+    }
+}
+
+impl Waiting {
+    fn size(&self) -> usize {
+        FIXED + self.holder.len() + self.value.as_ref().map_or(0, String::len) + metadata(&self.metadata)
+    }
+}
+
+impl SessionView {
+    fn size(&self) -> usize {
+        FIXED + self.client_id.len() + 5 * self.shards.len() + metadata(&self.metadata)
+    }
+}
+
+impl Ledger {
+    /// Grants as they are answered, as many as there is room for; the first in any case, without metadata where
+    /// there is none left.
+    pub(crate) fn show_all<'a>(&self, held: impl Iterator<Item = &'a Held>, room: &mut Room) -> Vec<Grant> {
+        let mut shown = Vec::new();
+        for mut grant in held.map(|held| self.show(held)) {
+            if !room.take(grant.size()) {
+                if !shown.is_empty() {
+                    break;
+                }
+                grant.metadata.clear();
+            }
+            shown.push(grant);
+        }
+        shown
+    }
+}
 
 impl Machine {
     /// Answers a query from the state as it is.
     pub fn query(&self, query: &Query) -> Answer {
         match query {
             Query::Object { key } => {
-                Answer::Object(self.locks.get(key).map(|lock| self.object(key, lock, limits::PAGE)))
+                let shown = |lock| self.object(key, lock, limits::PAGE, &mut Room::default());
+                Answer::Object(self.locks.get(key).map(shown))
             }
             Query::List { kind, prefix, held, session, after, limit } => {
                 let wanted = |lock: &Lock| match held {
@@ -18,7 +88,8 @@ impl Machine {
                     Some(false) => lock.holder_count() == 0 && !lock.queue.is_empty(),
                 };
                 let page = page(*limit);
-                let shown = |(key, lock): (&Key, &Lock)| self.object(key, lock, limits::SHOWN);
+                let mut room = Room::default();
+                let shown = |(key, lock): (&Key, &Lock)| self.object(key, lock, limits::SHOWN, &mut room);
                 let list = match session {
                     None => self
                         .named(*kind, prefix, after.as_deref())
@@ -42,7 +113,14 @@ impl Machine {
                 None => Err(SessionGone::Unknown),
             }),
             Query::Sessions { after, limit } => {
-                let views = self.home.after(*after).take(page(*limit)).map(|(id, session)| session.view(id));
+                let mut room = Room::default();
+                let views = self.home.after(*after).take(page(*limit)).map(|(id, session)| {
+                    let mut view = session.view(id);
+                    if !room.take(view.size()) {
+                        view.metadata.clear();
+                    }
+                    view
+                });
                 Answer::Sessions(views.collect())
             }
             Query::Fence { checks } => {
@@ -84,7 +162,8 @@ impl Machine {
         all
     }
 
-    fn object(&self, key: &Key, lock: &Lock, shown: usize) -> Object {
+    fn object(&self, key: &Key, lock: &Lock, shown: usize, room: &mut Room) -> Object {
+        let holders = self.ledger.show_all(lock.holders().take(shown), room);
         let queue = lock.queue.iter().take(shown).map(|waiter| {
             let holder = self.ledger.holder(&waiter.ask);
             Waiting {
@@ -99,9 +178,9 @@ impl Machine {
         });
         Object {
             key: key.clone(),
-            holders: lock.holders().take(shown).map(|held| self.ledger.show(held)).collect(),
+            holders,
             holder_count: lock.holder_count() as u32,
-            queue: queue.collect(),
+            queue: queue.take_while(|waiting| room.take(waiting.size())).collect(),
             queue_count: lock.queue.len() as u32,
             lock_delay_until: lock.closed.as_ref().map(|closed| closed.until_wall),
             revision: lock.revision,

@@ -272,3 +272,55 @@ fn a_retried_acquire_finds_its_grant_below_the_floor() {
     let other = acquire(S1, 2, lock(0));
     assert_eq!(shard.one(Command::Acquire(other)), Outcome::TooOld, "another forgotten request is refused");
 }
+
+/// The bound of a frame on the lane to clients is 4 MiB. What does not fit is answered by no outcome at all.
+#[test]
+fn an_answer_full_of_metadata_fits_its_frame_and_counts_what_it_leaves_out() {
+    const MANY: u64 = 600;
+    let metadata = |of: &str| -> Metadata { (0..32).map(|n| (format!("{of}{n:02}"), "x".repeat(125))).collect() };
+    let (mut shard, shared) = (Shard::new(), Key::lock(Name::new(&"s".repeat(limits::NAME_BYTES)).unwrap()));
+    for number in 0..MANY {
+        let holder = Holder { client_id: "c".repeat(256), ttl: Millis(10_000), metadata: metadata("a") };
+        let session = session(number);
+        let opened = shard.one(Command::OpenSession { session, holder: holder.clone() });
+        assert!(matches!(opened, Outcome::Opened { .. }), "{opened:?}");
+        let Outcome::Pending { nonce } = shard.one(Command::Pend { session }) else { panic!("no attempt") };
+        assert_eq!(shard.one(Command::Confirm { session, nonce, holder }), Outcome::Done);
+        let own = Key::lock(Name::new(&format!("{number:0>1024}")).unwrap());
+        for (seq, (mode, key)) in [(Mode::Shared, shared.clone()), (Mode::Exclusive, own)].into_iter().enumerate() {
+            let asked = Acquire { mode, metadata: metadata("b"), ..acquire(session, seq as u64 + 1, key) };
+            assert!(matches!(shard.one(Command::Acquire(asked)), Outcome::Granted(_)));
+        }
+    }
+    let fits = |size: usize| assert!(((1 << 20)..(4 << 20)).contains(&size), "{size} bytes");
+    let list =
+        Query::List { kind: Kind::Lock, prefix: "0".into(), held: None, session: None, after: None, limit: 1_000 };
+    let sessions = Query::Sessions { after: None, limit: 1_000 };
+    for query in [Query::Object { key: shared.clone() }, list, sessions] {
+        let answer = shard.machine.query(&query);
+        fits(postcard::to_stdvec(&answer).unwrap().len());
+        match answer {
+            Answer::Object(object) => {
+                let object = object.unwrap();
+                assert_eq!(object.holder_count, MANY as u32);
+                assert!(object.holders.iter().all(|grant| grant.metadata.len() == 64));
+            }
+            Answer::List(page) => {
+                assert_eq!(page.len(), MANY as usize);
+                assert!(page.iter().all(|object| object.holders.len() == 1), "each shows who holds it");
+                assert_eq!(page[0].holders[0].metadata.len(), 64);
+            }
+            Answer::Sessions(page) => {
+                assert_eq!(page.len(), MANY as usize);
+                assert_eq!(page[0].metadata.len(), 32);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let Outcome::Broken(grants) = shard.one(Command::Break { key: shared.clone(), reason: "r".into() }) else {
+        panic!("not broken")
+    };
+    fits(postcard::to_stdvec(&Outcome::Broken(grants.clone())).unwrap().len());
+    assert!(!grants.is_empty());
+    assert_eq!(shard.machine.query(&Query::Object { key: shared }), Answer::Object(None), "all were thrown out");
+}

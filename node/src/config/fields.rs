@@ -160,7 +160,9 @@ impl Fields {
 
     /// As the file that says the same.
     pub fn to_toml(&self) -> String {
-        // JSON's strings and numbers are TOML's as well; a table is all that differs.
+        // JSON's strings and numbers are TOML's as well; tables are what differs, and the one control character
+        // that JSON leaves as it is.
+        let plain = |value: &serde_json::Value| value.to_string().replace('\u{7f}', "\\u007F");
         let mut lines = String::new();
         let mut tables = String::new();
         let all = serde_json::to_value(self).unwrap_or_default();
@@ -169,10 +171,10 @@ impl Fields {
                 serde_json::Value::Object(table) => {
                     tables.push_str(&format!("\n[{field}]\n"));
                     for (key, value) in table {
-                        tables.push_str(&format!("{key} = {value}\n"));
+                        tables.push_str(&format!("{key} = {}\n", plain(value)));
                     }
                 }
-                value => lines.push_str(&format!("{field} = {value}\n")),
+                value => lines.push_str(&format!("{field} = {}\n", plain(value))),
             }
         }
         lines + &tables

@@ -38,7 +38,7 @@ impl<'de> Deserialize<'de> for Peers {
 
 fn insert(peers: &mut BTreeMap<NodeId, String>, node: &str, address: &str) -> Result<(), String> {
     let id: NodeId = node.parse().map_err(|_| format!("peers: {node:?} is not a node's number"))?;
-    if peers.insert(id, address.to_owned()).is_some() {
+    if peers.insert(id, address.to_owned()).is_some() && !wardlock_machine::planted!("peer-listed-twice") {
         return Err(format!("peers: node {id} is there twice"));
     }
     Ok(())

@@ -37,6 +37,7 @@ use self::queue::{Group, Queue};
 use super::{OnFatal, locked};
 
 mod group;
+pub mod inspect;
 mod journal;
 mod layout;
 mod marks;

@@ -189,6 +189,13 @@ impl Snapshots {
     }
 }
 
+/// What a group's sealed description says, for whoever looks into a file from outside: what the snapshot covers,
+/// in how many chunks, and how many bytes it has.
+pub fn inspect(group: GroupId, value: &[u8]) -> Result<(SnapshotMeta, u32, u64), SnapshotError> {
+    let record = read_record(group, value)?;
+    Ok((record.meta, record.chunks, record.bytes))
+}
+
 /// How far a snapshot reaches: committed entries are the same everywhere, so the last one says it all.
 fn reach(meta: &SnapshotMeta) -> Option<(u64, u64)> {
     meta.last.map(|last| (last.term, last.index))

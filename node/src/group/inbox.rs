@@ -5,10 +5,12 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 use wardlock_wire::Refusal;
 
-use super::Ask;
+use super::{Ask, weight};
 
 /// The most requests that wait for one group's runner. Beyond, the group answers that it is overloaded.
 const CAPACITY: usize = 16_384;
+/// The most bytes of them, as they are [weighed](weight): half a kilobyte for each is much for a request.
+const CAPACITY_BYTES: usize = 8 << 20;
 
 /// The queue.
 #[derive(Default)]
@@ -25,6 +27,8 @@ pub struct Arrived {
     /// Connections that have ended. At most one entry for each, so they need no bound of their own; their
     /// last requests are among `asks` of this drain or of an earlier one.
     pub closed: Vec<u64>,
+    /// What the requests weigh.
+    bytes: usize,
 }
 
 impl Arrived {
@@ -36,11 +40,13 @@ impl Arrived {
 impl Inbox {
     /// Adds a request, or refuses it where there is no room.
     pub fn ask(&self, ask: Ask) {
+        let bytes = weight::op(&ask.op);
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.asks.len() >= CAPACITY {
+        if queue.asks.len() >= CAPACITY || queue.bytes + bytes > CAPACITY_BYTES {
             drop(queue);
             return ask.reply.send(Err(Refusal::Overloaded));
         }
+        queue.bytes += bytes;
         let first = queue.is_empty();
         queue.asks.push(ask);
         drop(queue);
@@ -58,6 +64,7 @@ impl Inbox {
     /// Swaps the queue's content into `into`, which must be empty; its allocations serve the queue next.
     pub fn drain(&self, into: &mut Arrived) {
         assert!(into.is_empty(), "what is left over from the last drain would be lost");
+        into.bytes = 0;
         std::mem::swap(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner), into);
     }
 

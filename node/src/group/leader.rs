@@ -25,6 +25,7 @@ use super::{
     observers::Observers,
     sessions::{Deadlines, Heard},
     waiters::Waiters,
+    weight,
 };
 use crate::metrics::ShardMetrics;
 
@@ -35,6 +36,8 @@ const CLOCK_PERIOD: Duration = Duration::from_secs(2);
 const PARKED_PER_SESSION: usize = 1_024;
 /// The most requests that wait in this leader's memory to be proposed or read.
 const BACKLOG: usize = 16_384;
+/// The most bytes of these requests, as they are [weighed](weight).
+const BACKLOG_BYTES: usize = 8 << 20;
 /// The most acquires that wait for homes' words.
 const PARKED: usize = 16_384;
 /// The most reads whose memory is kept for the next ones.
@@ -90,7 +93,11 @@ pub struct Leader {
     base: Stamp,
     began: Duration,
     queue: VecDeque<(Command, Slot)>,
+    /// What the queue weighs.
+    queue_bytes: usize,
     reads: Vec<Read>,
+    /// What the reads weigh.
+    reads_bytes: usize,
     /// Emptied, for the next reads: they are many and large.
     spare: Vec<Read>,
     errands: Errands,
@@ -114,7 +121,9 @@ impl Leader {
             base: machine.now(),
             began: now,
             queue: VecDeque::new(),
+            queue_bytes: 0,
             reads: Vec::new(),
+            reads_bytes: 0,
             spare: Vec::new(),
             errands: Errands::default(),
             sessions: Deadlines::default(),
@@ -151,6 +160,7 @@ impl Leader {
 
     /// Puts a command of the leader's own at the end of the queue.
     pub fn queue(&mut self, command: Command, slot: Slot) {
+        self.queue_bytes += weight::command(&command);
         self.queue.push_back((command, slot));
     }
 
@@ -163,9 +173,13 @@ impl Leader {
     /// Takes a request in. Its answer comes by `reply`, now or later.
     pub fn admit(&mut self, machine: &Machine, ask: Ask, now: Duration, wall: WallMs) {
         let Ask { op, until, reply } = ask;
-        let backlog = self.queue.len() + self.reads.len();
-        if backlog >= BACKLOG && !matches!(op, Op::KeepAlive { .. }) {
+        let (backlog, bytes) = (self.queue.len() + self.reads.len(), weight::op(&op));
+        let is_full = backlog >= BACKLOG || self.queue_bytes + self.reads_bytes + bytes > BACKLOG_BYTES;
+        if is_full && !matches!(op, Op::KeepAlive { .. }) {
             return reply.send(Err(Refusal::Overloaded));
+        }
+        if matches!(op, Op::Read(_) | Op::Observe { .. }) {
+            self.reads_bytes += bytes;
         }
         match op {
             Op::Write(Command::Acquire(acquire)) => self.admit_acquire(machine, acquire, reply, until),
@@ -241,10 +255,11 @@ impl Leader {
         let (mut commands, mut slots, mut bytes) = (Vec::with_capacity(count), Vec::with_capacity(count), 0);
         while bytes < BATCH_BYTES && commands.len() < limits::BATCH_COMMANDS {
             let Some((command, slot)) = self.queue.pop_front() else { break };
-            bytes += size(&command);
+            bytes += weight::command(&command);
             commands.push(command);
             slots.push(slot);
         }
+        self.queue_bytes -= bytes;
         (!commands.is_empty()).then_some((commands, slots))
     }
 
@@ -255,6 +270,7 @@ impl Leader {
 
     /// The reads that the next round serves.
     pub fn take_reads(&mut self) -> Vec<Read> {
+        self.reads_bytes = 0;
         let spare = std::mem::take(&mut self.spare);
         std::mem::replace(&mut self.reads, spare)
     }
@@ -440,13 +456,12 @@ impl Leader {
         }
         self.parked = 0;
         // What clients asked for and was not proposed is not proposed any more; the leader's own stays.
+        self.queue_bytes = 0;
         for (command, slot) in std::mem::take(&mut self.queue) {
             match slot {
                 Slot::Reply(reply) | Slot::Cleared(_, _, reply) => reply.send(Err(Refusal::NoQuorum)),
                 Slot::Waiter(session, request) => self.waiters.refuse(session, request, &Refusal::NoQuorum),
-                slot @ (Slot::Nobody | Slot::Pend(_) | Slot::Tick | Slot::Range) => {
-                    self.queue.push_back((command, slot))
-                }
+                slot @ (Slot::Nobody | Slot::Pend(_) | Slot::Tick | Slot::Range) => self.queue(command, slot),
             }
         }
     }
@@ -545,22 +560,4 @@ pub fn respond(outcome: Outcome) -> Result<Response, Refusal> {
 
 fn earlier(a: Option<Duration>, b: Duration) -> Option<Duration> {
     Some(a.map_or(b, |a| a.min(b)))
-}
-
-/// A command's size in an entry, roughly and never much too low.
-fn size(command: &Command) -> usize {
-    let metadata = |m: &wardlock_machine::Metadata| m.iter().map(|(k, v)| k.len() + v.len() + 4).sum::<usize>();
-    64 + match command {
-        Command::OpenSession { holder, .. } | Command::Confirm { holder, .. } => {
-            holder.client_id.len() + metadata(&holder.metadata)
-        }
-        Command::Acquire(acquire) => acquire.key.name.as_str().len() + metadata(&acquire.metadata),
-        Command::ExpireSessions { sessions, .. } => sessions.len() * 20,
-        Command::Checkpoint { sessions } => sessions.len() * 24,
-        Command::Release { key, .. } | Command::Renew { key, .. } | Command::Cancel { key, .. } => {
-            key.name.as_str().len()
-        }
-        Command::Break { key, reason } => key.name.as_str().len() + reason.len(),
-        _ => 0,
-    }
 }

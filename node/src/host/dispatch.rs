@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use wardlock_machine::{Limit, Outcome};
 use wardlock_placement::{GroupId, MapVersion, NodeId, PLACEMENT};
 use wardlock_router::link::{Peer, Replier, Service};
 use wardlock_wire::{
@@ -111,6 +112,17 @@ impl Host {
             && peer.node.is_none()
         {
             return reply.send(Err(Refusal::NotAllowed("only nodes may propose this".to_owned())));
+        }
+        // Before anything is queued or logged.
+        match &op {
+            _ if wardlock_machine::planted!("requests-unbounded") => {}
+            Op::Write(command) if !command.is_within_bounds() => {
+                return reply.send(Ok(Response::Outcome(Outcome::Limit(Limit::Field))));
+            }
+            Op::Read(query) if !query.is_within_bounds() => {
+                return reply.send(Err(Refusal::Malformed("it asks for more than one question may".to_owned())));
+            }
+            _ => {}
         }
         if self.stop.is_cancelled() {
             return reply.send(Err(Refusal::Stopping));

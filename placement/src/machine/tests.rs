@@ -122,8 +122,8 @@ fn the_largest_map_fits_a_snapshot() {
     for node in &top {
         placement.map.nodes.insert(*node, info.clone());
     }
-    placement.map.version.0 = limits::COUNTER_END - 3;
-    placement.map.next_replica.0 = limits::COUNTER_END - 8192;
+    placement.map.version.0 = limits::COUNTER_END / 2 - 3;
+    placement.map.next_replica.0 = limits::COUNTER_END / 2 - 8192;
     placement.apply(Change::CreateShards { assignments: vec![top[..7].to_vec(); 1024] }).unwrap();
     assert_eq!(Placement::restore(&placement.snapshot()), Ok(placement));
 }

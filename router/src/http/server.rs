@@ -156,6 +156,15 @@ pub async fn serve<B: Backend>(
     Ok(())
 }
 
+/// Serves one connection that is open already, to its end, as [`serve`] does those that it accepts.
+pub async fn serve_stream<B, S>(stream: S, gateway: Gateway<B>, config: &ServerConfig)
+where
+    B: Backend,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    exchange(stream, gateway, GracefulShutdown::new().watcher(), Patience::new(config)).await;
+}
+
 async fn connection<B: Backend>(
     stream: TcpStream,
     acceptor: Option<TlsAcceptor>,

@@ -11,6 +11,7 @@ use crate::{
     machine::{Machine, Said},
     planted,
     seat::{Recall, SeatAt, Stored},
+    view::Room,
 };
 
 /// How a lock id relates to a key.
@@ -135,7 +136,7 @@ impl Machine {
         }
         let Some(at) = self.locks.find(&key) else { return Outcome::Broken(Vec::new()) };
         let broken = self.with_lock(at, |ledger, spot| {
-            let grants: Vec<Grant> = spot.lock.holders().take(limits::PAGE).map(|held| ledger.show(held)).collect();
+            let grants = ledger.show_all(spot.lock.holders().take(limits::PAGE), &mut Room::default());
             while let Some(token) = spot.lock.last_token() {
                 ledger.end(spot, token, EndReason::Broken, cx);
             }

@@ -145,7 +145,7 @@ impl Journal {
         let mut rows: Vec<(u64, Vec<u8>)> = Vec::new();
         let mut at = 0;
         while let Some(record) = self.record(&bytes[at..])
-            && rows.last().is_none_or(|(last, _)| record.row == last + 1)
+            && rows.last().is_none_or(|(last, _)| last.checked_add(1) == Some(record.row))
         {
             rows.push((record.row, record.value.to_vec()));
             at += span(record.value.len());

@@ -32,11 +32,16 @@ impl Marks {
 
     pub(super) fn decode(group: GroupId, value: &[u8]) -> Result<Marks, Fault> {
         let body = unseal(u64::from(group.0), value)?;
-        match body.split_first() {
-            Some((&VERSION, body)) => postcard::from_bytes(body).map_err(|e| Fault::Malformed(e.to_string())),
-            Some((&version, _)) => Err(Fault::Version(version)),
-            None => Err(Fault::Short),
+        let marks: Marks = match body.split_first() {
+            Some((&VERSION, body)) => postcard::from_bytes(body).map_err(|e| Fault::Malformed(e.to_string()))?,
+            Some((&version, _)) => return Err(Fault::Version(version)),
+            None => return Err(Fault::Short),
+        };
+        // Behind the last of all numbers there is no next entry.
+        if marks.purged.is_some_and(|purged| purged.index == u64::MAX) {
+            return Err(Fault::Malformed(format!("purged up to entry {}", u64::MAX)));
         }
+        Ok(marks)
     }
 
     /// The first index that is not purged.

@@ -207,6 +207,16 @@ fn replay(
         let record = record?;
         let group = record.group();
         let floor = marks.get(&group).map_or(0, Marks::floor);
+        // What was purged since counts here too: the layout takes records in the order of their entries.
+        if let Record::Entries(_, raw) = record
+            && raw.count > 0
+            && let Some(last) = layout.last(group).filter(|last| raw.first <= *last)
+        {
+            return Err(Fault::Malformed(format!(
+                "entry {} comes again, after {last}, before a truncation",
+                raw.first
+            )));
+        }
         let tail = tails.entry(group).or_default();
         match record {
             Record::Entries(_, raw) => {

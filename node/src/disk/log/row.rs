@@ -128,7 +128,16 @@ impl RowBuilder {
 
     /// A reset to these encoded entries; answers their size in the row.
     pub(super) fn reset(&mut self, group: GroupId, first: u64, entries: &[Vec<u8>]) -> Result<u64, Fault> {
-        self.head(group, RESET);
+        self.raw(RESET, group, first, entries)
+    }
+
+    /// Appended entries that are encoded already; answers their size in the row.
+    pub(super) fn encoded(&mut self, group: GroupId, first: u64, entries: &[Vec<u8>]) -> Result<u64, Fault> {
+        self.raw(ENTRIES, group, first, entries)
+    }
+
+    fn raw(&mut self, kind: u8, group: GroupId, first: u64, entries: &[Vec<u8>]) -> Result<u64, Fault> {
+        self.head(group, kind);
         self.buf.extend_from_slice(&first.to_le_bytes());
         self.buf.extend_from_slice(&length(entries.len())?);
         let start = self.buf.len();
@@ -192,6 +201,13 @@ impl<'a> Input<'a> {
     fn raw_entries(&mut self) -> Result<RawEntries<'a>, Fault> {
         let first = self.u64()?;
         let count = self.u32()?;
+        // Behind the last of all numbers there is no next entry, and nobody has counted that far.
+        if first.checked_add(count.into()).is_none() {
+            return Err(Fault::Malformed(format!("{count} entries from {first} on")));
+        }
+        if planted!("entry-count-trusted") {
+            drop(std::hint::black_box(Vec::<u64>::with_capacity(count as usize)));
+        }
         let start = self.0;
         for _ in 0..count {
             self.framed()?;

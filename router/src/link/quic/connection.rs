@@ -75,7 +75,8 @@ impl Connection {
                 Some(stream) => (stream, true),
                 None => (open(&quic, lane).await?, false),
             };
-            let outgoing = Arc::new(Outgoing::new(lane, quic.clone(), announced));
+            let call_bytes = if shared.hello.node.is_some() { lane.frame_bytes() } else { lane.call_bytes() };
+            let outgoing = Arc::new(Outgoing::new(lane, call_bytes, quic.clone(), announced));
             writers.push((outgoing.clone(), stream));
             lanes[lane as usize] = Some(outgoing);
         }
@@ -226,7 +227,9 @@ async fn frames(
     mut buffer: BytesMut,
 ) -> Result<(), String> {
     let Some(sink) = &connection.lanes[lane as usize] else { return Ok(()) };
-    let decoder = Decoder::new(lane.frame_bytes());
+    // A client is never called, so all that it has to send is calls.
+    let limit = if connection.peer.node.is_some() { lane.frame_bytes() } else { lane.call_bytes() };
+    let decoder = Decoder::new(limit);
     loop {
         while let Some(message) = decoder.next(&mut buffer).map_err(|error| error.to_string())? {
             connection.dispatch(&*shared.service, sink, message)?;

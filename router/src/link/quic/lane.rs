@@ -45,6 +45,8 @@ pub(super) const fn priority(lane: Lane) -> i32 {
 /// The queue.
 pub(super) struct Outgoing {
     lane: Lane,
+    /// The longest call that the peer takes.
+    call_bytes: usize,
     connection: quinn::Connection,
     queue: Mutex<Queue>,
     wake: Notify,
@@ -78,7 +80,7 @@ pub(super) enum Unqueued {
 
 impl Outgoing {
     /// An empty queue. A stream whose lane its reader does not know yet starts with the lane's number.
-    pub(super) fn new(lane: Lane, connection: quinn::Connection, announced: bool) -> Outgoing {
+    pub(super) fn new(lane: Lane, call_bytes: usize, connection: quinn::Connection, announced: bool) -> Outgoing {
         let mut bytes = BytesMut::new();
         if !announced {
             bytes.extend_from_slice(&[lane as u8]);
@@ -86,12 +88,12 @@ impl Outgoing {
         let queue = Mutex::new(Queue { bytes, writing: 0, state: State::Open });
         let wake = Notify::new();
         wake.notify_one();
-        Outgoing { lane, connection, queue, wake }
+        Outgoing { lane, call_bytes, connection, queue, wake }
     }
 
     /// Queues a call.
     pub(super) fn call(&self, id: u64, body: &Body) -> Result<(), Unqueued> {
-        self.push(|limit, buffer| frame::encode_call(id, body, limit, buffer), calls_bound(self.lane))
+        self.push(|buffer| frame::encode_call(id, body, self.call_bytes, buffer), calls_bound(self.lane))
     }
 
     /// No more messages; what is queued still leaves.
@@ -115,7 +117,7 @@ impl Outgoing {
 
     fn push(
         &self,
-        encode: impl FnOnce(usize, &mut BytesMut) -> Result<(), frame::FrameError>,
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), frame::FrameError>,
         bound: usize,
     ) -> Result<(), Unqueued> {
         let mut queue = self.lock();
@@ -127,7 +129,7 @@ impl Outgoing {
         if held >= bound {
             return Err(Unqueued::Full);
         }
-        encode(self.lane.frame_bytes(), &mut queue.bytes)?;
+        encode(&mut queue.bytes)?;
         let length = queue.bytes.len() - before;
         if held > 0 && held + length > bound {
             queue.bytes.truncate(before);
@@ -157,9 +159,8 @@ impl Outgoing {
 
 impl ReplySink for Outgoing {
     fn reply(&self, id: u64, result: Result<Response, Refusal>) {
-        let bound = replies_bound(self.lane);
-        let reply =
-            |result| self.push(|limit, buffer| frame::encode(&Message::Reply { id, result }, limit, buffer), bound);
+        let (bound, limit) = (replies_bound(self.lane), self.lane.frame_bytes());
+        let reply = |result| self.push(|buffer| frame::encode(&Message::Reply { id, result }, limit, buffer), bound);
         let mut queued = reply(result);
         if let Err(Unqueued::Frame(error)) = &queued {
             tracing::error!(%error, "a reply does not fit its lane");

@@ -1,0 +1,23 @@
+//! Writes the seeds of every target to `DIR/<target>/`, beside what is there.
+
+use std::{env, path::PathBuf, process::ExitCode};
+
+use wardlock_fuzz::TARGETS;
+
+fn main() -> ExitCode {
+    let Some(dir) = env::args_os().nth(1).map(PathBuf::from) else {
+        eprintln!("usage: seeds DIR");
+        return ExitCode::from(2);
+    };
+    let written: std::io::Result<usize> = TARGETS.iter().map(|target| target.write_seeds(&dir)).sum();
+    match written {
+        Ok(count) => {
+            println!("{count} seeds in {}", dir.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{}: {error}", dir.display());
+            ExitCode::FAILURE
+        }
+    }
+}

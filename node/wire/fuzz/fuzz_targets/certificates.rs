@@ -1,0 +1,4 @@
+//! Fuzzes who a certificate is for. What must hold: [`wardlock_fuzz::edge::certificates`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wardlock_fuzz::edge::certificates(data));

@@ -1,0 +1,4 @@
+//! Fuzzes histories of commands on few sessions and names. What must hold: [`wardlock_fuzz::machine::commands`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wardlock_fuzz::machine::commands(data));

@@ -1,0 +1,4 @@
+//! Fuzzes a row of the log. What must hold: [`wardlock_fuzz::log::rows`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wardlock_fuzz::log::rows(data));

@@ -1,0 +1,4 @@
+//! Fuzzes one message, decoded, encoded and decoded. What must hold: [`wardlock_fuzz::wire::messages`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wardlock_fuzz::wire::messages(data));

@@ -1,0 +1,4 @@
+//! Fuzzes what replicas say to each other. What must hold: [`wardlock_fuzz::wire::raft_messages`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wardlock_fuzz::wire::raft_messages(data));

@@ -1,0 +1,551 @@
+//! The machine of a shard: what its log holds, what it is asked, and the snapshots that it comes from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arbitrary::{Arbitrary, Unstructured};
+use bytes::BytesMut;
+use wardlock_machine::*;
+use wardlock_wire::{Lane, Message, Response, frame::encode};
+
+use crate::within;
+
+/// How many sessions are attached to begin with.
+const SESSIONS: u8 = 4;
+const EPOCH: RangeEpoch = RangeEpoch(1);
+
+/// A session that is attached to begin with, or not.
+pub fn session(number: u8) -> SessionId {
+    SessionId::new(Incarnation(1), u128::from(number))
+}
+
+fn holder(number: u8) -> Holder {
+    let metadata = Metadata::from([("host".to_owned(), "h".to_owned())]);
+    Holder { client_id: format!("client-{number}"), ttl: Millis(10_000), metadata }
+}
+
+/// A key of the few that there are.
+pub fn key(number: u8) -> Key {
+    let name = Name::new(["a", "b", "a/b", "{a}"][usize::from(number % 4)]).expect("a short name");
+    if number % 8 < 5 { Key::lock(name) } else { Key::election(name) }
+}
+
+fn batch(at: u64, commands: Vec<Command>) -> Batch {
+    Batch { at: Stamp(at), wall: WallMs(at), epoch: EPOCH, commands }
+}
+
+/// A shard with its range and a few sessions attached.
+pub fn shard() -> Machine {
+    let mut machine = Machine::new();
+    let range = Command::SetRange { first: 0, last: u64::MAX, epoch: EPOCH, incarnation: Incarnation(1) };
+    machine.follow(Term(1), batch(0, vec![range]));
+    for number in 0..SESSIONS {
+        let session = session(number);
+        machine.follow(Term(1), batch(0, vec![Command::Pend { session }]));
+        let Attachment::Pending(nonce) = machine.attachment(session) else { panic!("a pend is on record") };
+        machine.follow(Term(1), batch(0, vec![Command::Confirm { session, nonce, holder: holder(number) }]));
+        let open = Command::OpenSession { session, holder: holder(number) };
+        machine.follow(Term(1), batch(0, vec![open]));
+    }
+    machine
+}
+
+/// Two replicas of one shard, of which one is asked.
+struct Pair {
+    asked: Machine,
+    follows: Machine,
+}
+
+impl Pair {
+    fn new(machine: Machine) -> Pair {
+        Pair { follows: machine.clone(), asked: machine }
+    }
+
+    fn apply(&mut self, term: Term, batch: Batch) -> Vec<Outcome> {
+        let (mut outcomes, mut effects) = (Vec::new(), Effects::default());
+        let (count, before) = (batch.commands.len(), self.asked.now());
+        self.follows.follow(term, batch.clone());
+        self.asked.apply(term, batch, &mut outcomes, &mut effects);
+        assert_eq!(outcomes.len(), count, "a command has no outcome of its own");
+        assert!(self.asked.now() >= before, "invariant 3: the clock went back");
+        outcomes.iter().for_each(|outcome| fits(Response::Outcome(outcome.clone())));
+        outcomes
+    }
+
+    /// What must hold after any history.
+    fn check(&self) {
+        objects(&self.asked).iter().for_each(check_object);
+        assert!(self.asked == self.follows, "a replica that nobody asks has come to another state");
+        let bytes = self.asked.snapshot();
+        let restored = Machine::restore(&bytes).expect("a state that came about can be restored");
+        assert!(restored == self.asked, "a restored machine differs");
+        assert_eq!(restored.hash(), self.asked.hash());
+    }
+}
+
+/// The tokens that are held.
+fn held(machine: &Machine) -> BTreeSet<Token> {
+    let objects = objects(machine);
+    objects.iter().flat_map(|object| object.holders.iter().map(|grant| grant.lock_id.token)).collect()
+}
+
+/// All objects of a shard, page by page.
+fn objects(machine: &Machine) -> Vec<Object> {
+    let mut all = Vec::new();
+    for kind in [Kind::Lock, Kind::Election] {
+        let mut after = None;
+        for _ in 0..64 {
+            let query = Query::List { kind, prefix: String::new(), held: None, session: None, after, limit: 100 };
+            let Answer::List(page) = machine.query(&query) else { panic!("a list was asked for") };
+            after = page.last().map(|object| object.key.name.as_str().to_owned());
+            all.extend(page);
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    all
+}
+
+fn check_object(object: &Object) {
+    let idle = object.holder_count == 0 && object.queue_count == 0 && object.lock_delay_until.is_none();
+    assert!(!idle, "invariant 8: {object:?}");
+    let modes: Vec<Mode> = object.holders.iter().map(|grant| grant.mode).collect();
+    match modes.first() {
+        None => {}
+        Some(Mode::Exclusive) => assert_eq!(object.holder_count, 1, "invariant 1: {object:?}"),
+        Some(Mode::Shared) => assert!(modes.iter().all(|mode| *mode == Mode::Shared), "invariant 1: {object:?}"),
+        Some(Mode::Semaphore { permits }) => assert!(object.holder_count <= *permits, "invariant 1: {object:?}"),
+    }
+    let rising = object.holders.windows(2).all(|pair| pair[0].lock_id.token < pair[1].lock_id.token);
+    assert!(rising, "invariant 2: {object:?}");
+    let ordered = object.queue.windows(2).all(|pair| pair[0].priority >= pair[1].priority);
+    assert!(ordered, "invariant 4: {object:?}");
+}
+
+/// An answer must fit the lane that it leaves by.
+fn fits(response: Response) {
+    let message = Message::Reply { id: u64::MAX, result: Ok(response) };
+    let encoded = encode(&message, Lane::Client.frame_bytes(), &mut BytesMut::new());
+    assert_eq!(encoded, Ok(()), "an answer does not fit its lane");
+}
+
+/// Entries of a shard's log as bytes, one after the other.
+///
+/// Whatever they say, the machine's invariants hold after each, and a follower comes to the same state.
+pub fn batches(mut data: &[u8]) {
+    let mut pair = Pair::new(shard());
+    for term in 1..=8 {
+        let decoded =
+            within(crate::wire::ample(data.len()), "decoding a batch", || postcard::take_from_bytes::<Batch>(data));
+        let Ok((batch, rest)) = decoded else { break };
+        data = rest;
+        pair.apply(Term(term / 2), batch);
+    }
+    pair.check();
+}
+
+/// A command, before it knows which tokens and nonces there are.
+#[derive(Arbitrary, Debug)]
+enum Step {
+    Acquire {
+        session: u8,
+        key: u8,
+        how: How,
+        request: Request,
+    },
+    Release {
+        id: Id,
+        request: Request,
+    },
+    Renew {
+        id: Id,
+        lease: Option<Length>,
+        request: Request,
+    },
+    Break {
+        key: u8,
+    },
+    Cancel {
+        session: u8,
+        key: u8,
+        request: Request,
+    },
+    Tick,
+    Pend {
+        session: u8,
+    },
+    Confirm {
+        session: u8,
+        nonce: Option<u8>,
+    },
+    Unpend {
+        session: u8,
+        nonce: u8,
+    },
+    Drop {
+        session: u8,
+        expired: bool,
+    },
+    Open {
+        session: u8,
+        incarnation: u8,
+    },
+    Close {
+        session: u8,
+    },
+    Expire {
+        sessions: Vec<u8>,
+        term: u8,
+    },
+    Checkpoint {
+        sessions: Vec<(u8, Option<Length>)>,
+    },
+    Attach {
+        session: u8,
+        shard: u8,
+    },
+    Detached {
+        session: u8,
+        shard: u8,
+    },
+    Range {
+        first: u64,
+        last: u64,
+        epoch: u8,
+        incarnation: u16,
+    },
+    /// The asked replica is made anew from its snapshot.
+    Restore,
+    /// The clock moves.
+    Pass(Length),
+}
+
+#[derive(Arbitrary, Debug)]
+struct How {
+    mode: u8,
+    lease: Option<Length>,
+    wait: Length,
+    priority: i8,
+    lock_delay: Length,
+    metadata: u8,
+    value: bool,
+}
+
+/// Mostly some seconds; sometimes what is no length of anything.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Length {
+    None,
+    Seconds(u8),
+    Millis(u16),
+    Any(u64),
+}
+
+impl Length {
+    fn millis(self) -> Millis {
+        match self {
+            Length::None => Millis(0),
+            Length::Seconds(n) => Millis(u64::from(n) * 1_000),
+            Length::Millis(n) => Millis(n.into()),
+            Length::Any(n) => Millis(n),
+        }
+    }
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Request {
+    Keyed(u8),
+    Native { seq: u8, low: u8 },
+    Extreme { seq: u64, low: u64 },
+}
+
+impl Request {
+    fn id(self) -> RequestId {
+        match self {
+            Request::Keyed(n) => RequestId::Keyed { key: (n % 32).into() },
+            Request::Native { seq, low } => RequestId::Native { seq: (seq % 32).into(), low: (low % 32).into() },
+            Request::Extreme { seq, low } => RequestId::Native { seq, low },
+        }
+    }
+}
+
+/// Which grant is meant, and on which key.
+#[derive(Arbitrary, Debug)]
+struct Id {
+    session: u8,
+    key: u8,
+    /// The grant that the session has of the key, or a token of whatever number.
+    token: Option<u64>,
+    foreign: bool,
+}
+
+impl Id {
+    fn of(&self, machine: &Machine) -> (Key, LockId) {
+        let (key, session) = (key(self.key), session(self.session % 6));
+        let Answer::Object(object) = machine.query(&Query::Object { key: key.clone() }) else {
+            panic!("an object was asked for")
+        };
+        let held = object.and_then(|object| object.holders.into_iter().find(|held| held.lock_id.session == session));
+        let id = match (self.token, held) {
+            (None, Some(grant)) => grant.lock_id,
+            (token, _) => LockId::new(session, Token(token.unwrap_or(1)), &key),
+        };
+        if self.foreign { (self::key(self.key.wrapping_add(1)), id) } else { (key, id) }
+    }
+}
+
+fn command(step: &Step, machine: &Machine) -> Option<Command> {
+    let of = |number: &u8| session(number % 6);
+    Some(match step {
+        Step::Acquire { session, key: on, how, request } => {
+            let key = key(*on);
+            let mode = match how.mode % 8 {
+                0..=2 => Mode::Exclusive,
+                3 | 4 => Mode::Shared,
+                5 => Mode::Semaphore { permits: 2 },
+                6 => Mode::Semaphore { permits: 3 },
+                _ => Mode::Semaphore { permits: u32::from(how.mode / 8) * 1_000 },
+            };
+            let length = usize::from(how.metadata) * 40;
+            let metadata = (how.metadata % 4 == 3).then(|| ("m".to_owned(), "x".repeat(length)));
+            Command::Acquire(Acquire {
+                session: of(session),
+                request: request.id(),
+                mode,
+                lease: how.lease.map(Length::millis),
+                wait: how.wait.millis(),
+                priority: (how.priority % 3).into(),
+                lock_delay: how.lock_delay.millis(),
+                metadata: metadata.into_iter().collect(),
+                value: how.value.then(|| "v".repeat(usize::from(how.metadata) * 2)),
+                key,
+            })
+        }
+        Step::Release { id, request } => {
+            let (key, lock_id) = id.of(machine);
+            Command::Release { request: request.id(), key, lock_id }
+        }
+        Step::Renew { id, lease, request } => {
+            let (key, lock_id) = id.of(machine);
+            Command::Renew { request: request.id(), key, lock_id, lease: lease.map(Length::millis) }
+        }
+        Step::Break { key: on } => Command::Break { key: key(*on), reason: "x".repeat(usize::from(*on) * 2) },
+        Step::Cancel { session, key: on, request } => {
+            Command::Cancel { session: of(session), request: request.id(), key: key(*on) }
+        }
+        Step::Tick => Command::Tick,
+        Step::Pend { session } => Command::Pend { session: of(session) },
+        Step::Confirm { session: number, nonce } => {
+            let session = of(number);
+            let drawn = match machine.attachment(session) {
+                Attachment::Pending(nonce) => nonce,
+                _ => Nonce(0),
+            };
+            let nonce = nonce.map_or(drawn, |nonce| Nonce(nonce.into()));
+            Command::Confirm { session, nonce, holder: holder(number % 6) }
+        }
+        Step::Unpend { session, nonce } => Command::Unpend { session: of(session), nonce: Nonce((*nonce).into()) },
+        Step::Drop { session, expired } => {
+            let reason = if *expired { EndReason::SessionExpired } else { EndReason::SessionClosed };
+            Command::Drop { session: of(session), reason }
+        }
+        Step::Open { session: number, incarnation } => {
+            let session = SessionId::new(Incarnation((*incarnation).into()), of(number).0);
+            Command::OpenSession { session, holder: holder(number % 6) }
+        }
+        Step::Close { session } => Command::CloseSession { session: of(session) },
+        Step::Expire { sessions, term } => {
+            Command::ExpireSessions { sessions: sessions.iter().map(of).collect(), term: Term((*term % 4).into()) }
+        }
+        Step::Checkpoint { sessions } => {
+            let left = |(session, left): &(u8, Option<Length>)| (of(session), left.map(Length::millis));
+            Command::Checkpoint { sessions: sessions.iter().map(left).collect() }
+        }
+        Step::Attach { session, shard } => Command::Attach { session: of(session), shard: ShardId((*shard).into()) },
+        Step::Detached { session, shard } => {
+            Command::Detached { session: of(session), shard: ShardId((*shard).into()) }
+        }
+        Step::Range { first, last, epoch, incarnation } => Command::SetRange {
+            first: *first,
+            last: *last,
+            epoch: RangeEpoch((*epoch).into()),
+            incarnation: Incarnation(*incarnation),
+        },
+        Step::Restore | Step::Pass(_) => return None,
+    })
+}
+
+/// Histories of commands that mostly make sense, on few sessions and few names.
+///
+/// As with [`batches`], and in addition: the grants that are held were given in the order of their tokens, and
+/// a lease that was granted is not over before its time.
+pub fn commands(data: &[u8]) {
+    let mut input = Unstructured::new(data);
+    let mut pair = Pair::new(shard());
+    // The clock, the highest token of all so far, those that are held, and when each may end by itself.
+    let (mut now, mut highest, mut before) = (0u64, Token(0), BTreeSet::new());
+    let mut ends: BTreeMap<Token, Stamp> = BTreeMap::new();
+    for _ in 0..200 {
+        if input.is_empty() {
+            break;
+        }
+        let Ok(step) = input.arbitrary::<Step>() else { break };
+        match &step {
+            Step::Pass(length) => now = now.saturating_add(length.millis().0),
+            Step::Restore => {
+                let bytes = pair.asked.snapshot();
+                pair.asked = Machine::restore(&bytes).expect("a state that came about can be restored");
+            }
+            _ => {}
+        }
+        let Some(command) = command(&step, &pair.asked) else { continue };
+        let is_tick = command == Command::Tick;
+        let epoch = pair.asked.epoch();
+        let batch = Batch { at: Stamp(now), wall: WallMs(now), epoch, commands: vec![command] };
+        let outcomes = pair.apply(Term(1), batch);
+
+        let after = held(&pair.asked);
+        for token in after.difference(&before) {
+            assert!(*token > highest, "invariant 2: token {token} after {highest}");
+        }
+        highest = highest.max(after.last().copied().unwrap_or_default());
+        for token in before.difference(&after).filter(|_| is_tick) {
+            let end = ends.get(token);
+            assert!(end.is_none_or(|end| *end <= pair.asked.now()), "invariant 3: {token} ended before {end:?}");
+        }
+        if let [Outcome::Granted(grant) | Outcome::Renewed(grant)] = outcomes.as_slice() {
+            // A repeated answer shows the grant as it is, which may have begun before now.
+            ends.insert(grant.lock_id.token, grant.expires.map_or(Stamp(u64::MAX), |end| Stamp(end.0)));
+        }
+        ends.retain(|token, _| after.contains(token));
+        before = after;
+    }
+    pair.check();
+}
+
+/// A shard with something of everything in it.
+pub fn furnished() -> Machine {
+    let mut machine = shard();
+    for number in 0..24u8 {
+        let acquire = Acquire {
+            mode: if number % 3 == 0 { Mode::Shared } else { Mode::Exclusive },
+            lease: (number % 2 == 0).then_some(Millis(20_000 + u64::from(number))),
+            wait: Millis(u64::from(number % 4) * 5_000),
+            lock_delay: Millis(u64::from(number % 5) * 100),
+            value: Some("candidate".to_owned()),
+            metadata: Metadata::from([("n".to_owned(), number.to_string())]),
+            ..Acquire::new(
+                session(number % SESSIONS),
+                match number % 2 {
+                    0 => RequestId::Native { seq: number.into(), low: 0 },
+                    _ => RequestId::Keyed { key: number.into() },
+                },
+                key(number % 8),
+            )
+        };
+        let acquire = Acquire { mode: if number % 8 < 5 { acquire.mode } else { Mode::Exclusive }, ..acquire };
+        machine.follow(Term(1), batch(number.into(), vec![Command::Acquire(acquire)]));
+    }
+    let more = vec![
+        Command::Pend { session: session(9) },
+        Command::Attach { session: session(1), shard: ShardId(3) },
+        Command::CloseSession { session: session(1) },
+        Command::CloseSession { session: session(2) },
+        Command::Checkpoint { sessions: vec![(session(3), Some(Millis(4_000)))] },
+    ];
+    machine.follow(Term(1), batch(30, more));
+    machine
+}
+
+/// A question as bytes, to a shard that has something of everything.
+///
+/// It is answered, in bounds, and changes nothing.
+pub fn queries(data: &[u8]) {
+    thread_local!(static SHARD: Machine = furnished());
+    let decoded = within(crate::wire::ample(data.len()), "decoding a query", || postcard::from_bytes::<Query>(data));
+    let Ok(query) = decoded else { return };
+    SHARD.with(|machine| {
+        let answer = machine.query(&query);
+        match (&query, &answer) {
+            (Query::List { limit, prefix, after, .. }, Answer::List(page)) => {
+                assert!(page.len() <= *limit as usize);
+                let names: Vec<&str> = page.iter().map(|object| object.key.name.as_str()).collect();
+                assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "a list out of order");
+                let ours = |name: &&str| name.starts_with(prefix) && after.as_deref().is_none_or(|after| *name > after);
+                assert!(names.iter().all(ours), "{names:?} to {query:?}");
+            }
+            (Query::Sessions { limit, .. }, Answer::Sessions(page)) => assert!(page.len() <= *limit as usize),
+            (Query::Fence { checks }, Answer::Fence(verdicts)) => assert_eq!(checks.len(), verdicts.len()),
+            (Query::Object { .. }, Answer::Object(_)) | (Query::Session { .. }, Answer::Session(_)) => {}
+            _ => panic!("{answer:?} answers another question than {query:?}"),
+        }
+        fits(Response::Answer(answer));
+    });
+}
+
+/// A snapshot of a shard as bytes.
+///
+/// It is refused; or the machine that it makes gives a snapshot that restores to the same, answers what it is
+/// asked, and serves on to its end: ticks, releases, breaks, new grants, the end of every session.
+pub fn snapshots(data: &[u8]) {
+    let restored = within(crate::wire::ample(data.len()), "restoring a machine", || Machine::restore(data));
+    let Ok(machine) = restored else { return };
+    let bytes = machine.snapshot();
+    assert!(bytes.len() <= data.len(), "a state grew by being restored");
+    assert!(Machine::restore(&bytes).as_ref() == Ok(&machine), "a snapshot's snapshot differs");
+
+    let mut pair = Pair::new(machine);
+    let epoch = pair.asked.epoch();
+    let objects = objects(&pair.asked);
+    let mut sessions: Vec<SessionId> = pair.asked.open_sessions().map(|open| open.0).collect();
+    sessions.extend(pair.asked.closing().map(|closing| closing.0));
+    sessions.extend(pair.asked.pendings().map(|pending| pending.0));
+    sessions.extend(pair.asked.waiting().map(|waiting| waiting.0));
+    sessions.extend(objects.iter().flat_map(|object| object.holders.iter().map(|grant| grant.lock_id.session)));
+    sessions.sort_unstable();
+    sessions.dedup();
+    let mut steps = Vec::new();
+    for (at, object) in objects.iter().take(12).enumerate() {
+        let key = object.key.clone();
+        let request = |more: u64| RequestId::Native { seq: (1 << 40) + 4 * at as u64 + more, low: 0 };
+        if let Some(held) = object.holders.first() {
+            let lock_id = held.lock_id;
+            steps.push(Command::Renew { request: request(0), key: key.clone(), lock_id, lease: Some(Millis(60_000)) });
+            steps.push(Command::Release { request: request(1), key: key.clone(), lock_id });
+        }
+        for session in sessions.iter().take(3) {
+            let acquire = Acquire {
+                value: Some(String::new()),
+                wait: Millis(1_000),
+                ..Acquire::new(*session, request(2), key.clone())
+            };
+            steps.push(Command::Acquire(acquire));
+        }
+        if at % 2 == 0 {
+            steps.push(Command::Break { key, reason: String::new() });
+        }
+    }
+    steps.push(Command::Tick);
+    let now = pair.asked.now().0;
+    for (at, commands) in
+        [(now, steps), (now.saturating_add(5_000), vec![Command::Tick]), (u64::MAX, vec![Command::Tick])]
+    {
+        pair.apply(Term(1), Batch { at: Stamp(at), wall: WallMs(at), epoch, commands });
+    }
+    pair.check();
+    let ends = sessions.iter().take(40).flat_map(|session| {
+        [
+            Command::CloseSession { session: *session },
+            Command::Drop { session: *session, reason: EndReason::SessionClosed },
+        ]
+    });
+    let range = pair.asked.range().unwrap_or((0, u64::MAX));
+    let next = Command::SetRange {
+        first: range.0,
+        last: range.1,
+        epoch: RangeEpoch(epoch.0.saturating_add(1)),
+        incarnation: Incarnation(u16::MAX),
+    };
+    let commands = ends.chain([next, Command::Tick]).collect();
+    pair.apply(Term(1), Batch { at: Stamp(u64::MAX), wall: WallMs(0), epoch, commands });
+    pair.check();
+}
