@@ -8,6 +8,8 @@
 //! | [`Layer::Machine`] | `cargo test -p wardlock-machine --test model --test scripts`, with `WARDLOCK_PLANT=NAME` |
 //! | [`Layer::Log`] | `wardlock-sim crash --plant NAME` |
 //! | [`Layer::Cluster`] | `wardlock-sim --plant NAME` |
+//! | [`Layer::Processes`] | `wardlock-loadtest chaos`, with `WARDLOCK_PLANT=NAME` |
+//! | [`Layer::Decoders`] | `node/wire/fuzz/run --plant NAME` |
 
 use std::fmt::Write;
 
@@ -20,6 +22,10 @@ pub enum Layer {
     Log,
     /// The cluster in one thread.
     Cluster,
+    /// Real processes under faults.
+    Processes,
+    /// Fuzzing.
+    Decoders,
 }
 
 impl Layer {
@@ -29,6 +35,8 @@ impl Layer {
             Layer::Machine => "machine",
             Layer::Log => "log",
             Layer::Cluster => "cluster",
+            Layer::Processes => "processes",
+            Layer::Decoders => "decoders",
         }
     }
 }
@@ -94,7 +102,20 @@ pub const ALL: &[(&str, Layer, &str)] = &[
     ("no-pre-vote", Layer::Cluster, "a node that was cut off deposes the leaders when it comes back"),
     ("session-early-end", Layer::Cluster, "a keep-alive gives half a TTL"),
     ("session-reckoned-from-the-answer", Layer::Cluster, "a client counts its session's TTL from the answer"),
+    ("skip-fsync", Layer::Cluster, "a log whose rows are only written, not synced"),
     ("wall-time-in-stamp", Layer::Cluster, "the shard's clock is the leader's wall clock"),
+    ("dedup-off", Layer::Processes, "no answer is found again: a repeat runs anew"),
+    ("empty-host-indexed", Layer::Decoders, "the first byte of a host is read where there is none"),
+    ("entry-count-trusted", Layer::Decoders, "memory is taken for as many entries as a row claims"),
+    ("frame-length-unbounded", Layer::Decoders, "a frame may claim any length"),
+    ("lease-length-unchecked", Layer::Decoders, "a lease may have any length"),
+    ("name-one-too-long", Layer::Decoders, "a name may be a byte longer than the limit"),
+    ("node-name-loose", Layer::Decoders, "a certificate's name need not be a node's to the letter"),
+    ("path-bytes-unwrapped", Layer::Decoders, "a path that is not UTF-8 panics"),
+    ("peer-listed-twice", Layer::Decoders, "a node may be configured twice, with two addresses"),
+    ("requests-unbounded", Layer::Decoders, "a request may have any size"),
+    ("restored-token-unchecked", Layer::Decoders, "a snapshot may hold a token that was never granted"),
+    ("trailing-bytes-ignored", Layer::Decoders, "bytes behind a message are dropped"),
 ];
 
 /// A line for each: name, layer, and what goes wrong, with tabs between.
