@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`Layer::Machine`] | `cargo test -p wardlock-machine --test model --test scripts`, with `WARDLOCK_PLANT=NAME` |
 //! | [`Layer::Log`] | `wardlock-sim crash --plant NAME` |
+//! | [`Layer::Node`] | `cargo test -p wardlock --lib`, with `WARDLOCK_PLANT=NAME` |
 //! | [`Layer::Cluster`] | `wardlock-sim --plant NAME` |
 //! | [`Layer::Processes`] | `wardlock-loadtest chaos`, with `WARDLOCK_PLANT=NAME` |
 //! | [`Layer::Decoders`] | `node/wire/fuzz/run --plant NAME` |
@@ -20,6 +21,8 @@ pub enum Layer {
     Machine,
     /// Crashes, failures and damage under the log.
     Log,
+    /// The tests of a node's parts.
+    Node,
     /// The cluster in one thread.
     Cluster,
     /// Real processes under faults.
@@ -34,6 +37,7 @@ impl Layer {
         match self {
             Layer::Machine => "machine",
             Layer::Log => "log",
+            Layer::Node => "node",
             Layer::Cluster => "cluster",
             Layer::Processes => "processes",
             Layer::Decoders => "decoders",
@@ -92,7 +96,7 @@ pub const ALL: &[(&str, Layer, &str)] = &[
     ("barrier-without-quorum", Layer::Cluster, "a leader's own word is enough for a read"),
     (
         "expiring-session-kept-alive",
-        Layer::Cluster,
+        Layer::Node,
         "a keep-alive is acknowledged while the session's expiry is under way",
     ),
     ("later-votes-confirm", Layer::Cluster, "a replica that has voted for a later leader confirms the old one"),
