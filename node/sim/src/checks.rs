@@ -40,6 +40,10 @@ pub trait Check: Send {
     fn end(&mut self, _: &End) -> Verdict {
         Ok(())
     }
+    /// What it has counted, beside the events.
+    fn count(&self) -> Option<(&'static str, u64)> {
+        None
+    }
 }
 
 /// One replica.

@@ -47,6 +47,8 @@ pub struct Life {
     pub phase: watch::Receiver<Phase>,
     /// Its choices.
     pub random: StdRng,
+    /// Its connection to the network.
+    pub connection: u64,
 }
 
 /// The name with this number.
@@ -79,10 +81,10 @@ fn holders(object: Option<Object>) -> Vec<LockId> {
 /// A client's life, until the phase is [`Phase::Silent`].
 pub async fn live(mut life: Life) {
     let clock = Arc::new(Drifting::new(life.random.random_range(-DRIFT_PPM..=DRIFT_PPM)));
-    let mut connection = u64::from(life.number) * 1_000;
+    life.connection = u64::from(life.number) * 1_000;
     while *life.phase.borrow() != Phase::Silent {
-        connection += 1;
-        let transport = life.hub.attach_client(connection);
+        life.connection += 1;
+        let transport = life.hub.attach_client(life.connection);
         let connected = Arc::new(Connected(transport));
         let client = Client::with_clock(connected, life.seeds.iter().cloned(), Arc::clone(&clock) as _);
         let mut silent = life.phase.clone();
@@ -92,7 +94,7 @@ pub async fn live(mut life: Life) {
             () = incarnation(&mut life, &client, &clock) => {}
         }
         // Its process dies: nothing that it would still say is heard.
-        life.hub.detach_client(connection);
+        life.hub.detach_client(life.connection);
         drop(client);
     }
 }
@@ -143,6 +145,36 @@ async fn use_session(life: &mut Life, session: &Session, clock: &Arc<Drifting>) 
     future::select_all(lanes.collect::<Vec<_>>()).await.0
 }
 
+/// Nobody hears the client for a while, and it hears nobody.
+async fn cut_off(life: &mut Life) {
+    let _muted = Muted::new(life);
+    sleep(Duration::from_millis(life.random.random_range(500..8_000))).await;
+}
+
+/// Until it is dropped.
+struct Muted {
+    hub: Hub,
+    world: Arc<World>,
+    connection: u64,
+    client: u32,
+}
+
+impl Muted {
+    fn new(life: &Life) -> Muted {
+        life.world.tell(Event::CutOff { client: life.number });
+        life.hub.mute_client(life.connection);
+        let (hub, world) = (life.hub.clone(), Arc::clone(&life.world));
+        Muted { hub, world, connection: life.connection, client: life.number }
+    }
+}
+
+impl Drop for Muted {
+    fn drop(&mut self) {
+        self.hub.unmute_client(self.connection);
+        self.world.tell(Event::HeardAgain { client: self.client });
+    }
+}
+
 async fn lane(mut life: Life, session: &Session, clock: &Arc<Drifting>) -> Ends {
     let rounds = life.random.random_range(3..30);
     for _ in 0..rounds {
@@ -157,7 +189,8 @@ async fn lane(mut life: Life, session: &Session, clock: &Arc<Drifting>) -> Ends 
                 let name = name(life.random.random_range(0..life.names));
                 read(session.client(), &life.world, &name, Duration::from_secs(3)).await;
             }
-            90..94 => sleep(Duration::from_millis(life.random.random_range(0..3_000))).await,
+            90..92 => sleep(Duration::from_millis(life.random.random_range(0..3_000))).await,
+            92..94 => cut_off(&mut life).await,
             94..96 => return Ends::Dies,
             _ => sleep(Duration::from_millis(life.random.random_range(0..100))).await,
         }
@@ -196,6 +229,7 @@ impl Life {
             names: self.names,
             world: Arc::clone(&self.world),
             phase: self.phase.clone(),
+            connection: self.connection,
             random: StdRng::seed_from_u64(self.random.random()),
         }
     }

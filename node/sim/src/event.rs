@@ -97,6 +97,12 @@ pub enum Event {
         token: Token,
         early: u64,
     },
+    CutOff {
+        client: u32,
+    },
+    HeardAgain {
+        client: u32,
+    },
     ReadBegan {
         op: Op,
         name: String,
@@ -144,6 +150,8 @@ impl Event {
             Event::Releasing { .. } => "releasing",
             Event::Released { .. } => "released",
             Event::Lost { .. } => "lost",
+            Event::CutOff { .. } => "clients cut off",
+            Event::HeardAgain { .. } => "clients heard again",
             Event::ReadBegan { .. } => "reading",
             Event::Read { .. } => "read",
             Event::ReadFailed { .. } => "reads failed",

@@ -93,15 +93,16 @@ async fn story(random: &mut StdRng, settings: &Settings) -> Record {
         world: Arc::clone(&world),
         phase: phase.subscribe(),
         random: StdRng::seed_from_u64(random.random()),
+        connection: 0,
     };
     for number in 1..=random.random_range(3..=8) {
         tokio::spawn(clients::live(life(number, random)));
     }
     for number in 101..=102 {
-        tokio::spawn(observers::look_on(life(number, random), u64::from(number)));
+        tokio::spawn(observers::look_on(life(number, random)));
     }
     for number in 201..=202 {
-        tokio::spawn(observers::observe(life(number, random), u64::from(number)));
+        tokio::spawn(observers::observe(life(number, random)));
     }
     sleep(Duration::from_millis(random.random_range(2_000..CALM.as_millis() as u64))).await;
     trouble(&mut injector, &mut cluster, &world, &mix, settings.faults_for, random).await;

@@ -112,8 +112,9 @@ impl World {
         let at = self.at();
         let mut inner = self.lock();
         inner.note(at, &format!("{end:?}"));
-        let Inner { checks, violations, .. } = &mut *inner;
+        let Inner { checks, violations, counts, .. } = &mut *inner;
         for check in checks {
+            counts.extend(check.count());
             if let Err(wrong) = check.end(end) {
                 violations.push(format!("{}: at the end: {wrong}", check.name()));
             }

@@ -64,6 +64,8 @@ struct State {
     waiting: BTreeMap<(Party, Party), Arc<Pending>>,
     cuts: BTreeSet<(NodeId, NodeId)>,
     held: BTreeSet<NodeId>,
+    /// Clients that are cut off, by their connection.
+    muted: BTreeSet<u64>,
     /// Rises whenever held messages may go on.
     released: watch::Sender<()>,
     weather: Weather,
@@ -93,6 +95,7 @@ impl Hub {
             waiting: BTreeMap::new(),
             cuts: BTreeSet::new(),
             held: BTreeSet::new(),
+            muted: BTreeSet::new(),
             released: watch::Sender::new(()),
             weather: Weather::default(),
             lost_after: Duration::from_secs(4),
@@ -149,6 +152,16 @@ impl Hub {
         self.lock().cuts.insert((from, to));
     }
 
+    /// Nothing passes to or from this client until [`Hub::unmute_client`] or [`Hub::heal`].
+    pub fn mute_client(&self, connection: u64) {
+        self.lock().muted.insert(connection);
+    }
+
+    /// The client is heard again.
+    pub fn unmute_client(&self, connection: u64) {
+        self.lock().muted.remove(&connection);
+    }
+
     /// Holds all messages to and from this node back until [`Hub::heal`], in order; none is lost.
     pub fn hold(&self, node: NodeId) {
         self.lock().held.insert(node);
@@ -159,6 +172,7 @@ impl Hub {
         let mut state = self.lock();
         state.cuts.clear();
         state.held.clear();
+        state.muted.clear();
         state.weather = Weather { delay: state.weather.delay, ..Weather::default() };
         state.released.send_replace(());
     }
@@ -228,6 +242,10 @@ impl Hub {
         if let (Party::Node(from), Party::Node(to)) = (from, to)
             && state.cuts.contains(&(from, to))
         {
+            return Fate::Lost;
+        }
+        let muted = |party| matches!(party, Party::Client(connection) if state.muted.contains(&connection));
+        if muted(from) || muted(to) {
             return Fate::Lost;
         }
         let Weather { lost_ppm, twice_ppm, .. } = state.weather;

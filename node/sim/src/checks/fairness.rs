@@ -1,6 +1,9 @@
 //! First come, first served: while nothing is wrong, nobody who asked clearly later is granted before one who waits.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use wardlock_machine::{Mode, SessionId};
 
@@ -11,6 +14,7 @@ use crate::event::{Event, Op};
 const CLEARLY: Duration = Duration::from_secs(3);
 
 struct Asked {
+    client: u32,
     session: SessionId,
     at: At,
     mode: Mode,
@@ -22,6 +26,7 @@ struct Asked {
 pub(super) struct Fairness {
     asked: BTreeMap<String, BTreeMap<Op, Asked>>,
     calm_since: Option<At>,
+    cut_off: BTreeSet<u32>,
 }
 
 impl Check for Fairness {
@@ -33,13 +38,25 @@ impl Check for Fairness {
         match event {
             Event::Fault { .. } => self.calm_since = None,
             Event::Well => self.calm_since = Some(at),
-            Event::Asked { op, session, name, mode, waits, .. } => {
+            Event::Asked { client, op, session, name, mode, waits } => {
                 let asked = self.asked.entry(name.clone()).or_default();
                 // A session's second request takes over the place of its first, or gives it up.
                 let own = |other: &&Asked| other.session == *session && other.mode == *mode && *waits;
                 let at = asked.values().filter(own).map(|other| other.at).min().unwrap_or(at);
                 asked.retain(|_, other| other.session != *session);
-                asked.insert(*op, Asked { session: *session, at, mode: *mode, waits: *waits });
+                // What it asks now does not leave.
+                let waits = &(*waits && !self.cut_off.contains(client));
+                asked.insert(*op, Asked { client: *client, session: *session, at, mode: *mode, waits: *waits });
+            }
+            // Its places go with its session, and it hears of that later.
+            Event::CutOff { client } => {
+                self.cut_off.insert(*client);
+                for asked in self.asked.values_mut() {
+                    asked.retain(|_, other| other.client != *client);
+                }
+            }
+            Event::HeardAgain { client } => {
+                self.cut_off.remove(client);
             }
             Event::Refused { op, name, .. } => {
                 self.asked.entry(name.clone()).or_default().remove(op);

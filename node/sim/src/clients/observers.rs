@@ -41,8 +41,8 @@ fn election(number: u32) -> String {
 }
 
 /// Reads one name after the other, quickly: of whoever leads, or of a node that may have led.
-pub async fn look_on(mut life: Life, connection: u64) {
-    let (client, own) = connect(&mut life, connection);
+pub async fn look_on(mut life: Life) {
+    let (client, own) = connect(&mut life);
     while life.goes_on() {
         let number = life.random.random_range(0..life.names);
         if life.random.random_bool(0.2) {
@@ -78,8 +78,8 @@ async fn read_at(life: &mut Life, client: &Client, own: &dyn Transport, name: &s
 }
 
 /// Observes who is elected.
-pub async fn observe(mut life: Life, connection: u64) {
-    let (client, _own) = connect(&mut life, connection);
+pub async fn observe(mut life: Life) {
+    let (client, _own) = connect(&mut life);
     let observer = life.number;
     let name = election(life.random.random_range(0..2));
     let Ok(mut watch) = client.observe_leader(&name) else { return };
@@ -102,9 +102,10 @@ pub async fn observe(mut life: Life, connection: u64) {
     }
 }
 
-fn connect(life: &mut Life, connection: u64) -> (Client, Arc<dyn Transport>) {
+fn connect(life: &mut Life) -> (Client, Arc<dyn Transport>) {
     let clock = Arc::new(Drifting::new(life.random.random_range(-DRIFT_PPM..=DRIFT_PPM)));
-    let transport = life.hub.attach_client(connection);
+    life.connection = u64::from(life.number);
+    let transport = life.hub.attach_client(life.connection);
     let connected = Arc::new(Connected(Arc::clone(&transport)));
     (Client::with_clock(connected, life.seeds.iter().cloned(), clock), transport)
 }
