@@ -201,13 +201,14 @@ impl Actor {
             _ => Duration::ZERO,
         };
         let mut perhaps = false;
-        let mut attempt = ATTEMPT + wait;
-        if may_lose && self.dice.percent(10.0) {
-            attempt = Duration::from_millis(1 + self.dice.below(30));
-        }
+        // Whoever takes the request does not know that nobody hears the answer.
+        let mut deaf = (may_lose && self.dice.percent(10.0)).then(|| Duration::from_millis(1 + self.dice.below(60)));
         loop {
-            let written = world.pool.any(&mut self.dice).write(command.clone(), attempt).await;
-            attempt = ATTEMPT + wait;
+            let write = world.pool.any(&mut self.dice).write(command.clone(), ATTEMPT + wait);
+            let written = match deaf.take() {
+                Some(after) => timeout(after, write).await.unwrap_or(Err(Error::OutcomeUnknown)),
+                None => write.await,
+            };
             let late = Instant::now() >= until;
             match written {
                 Ok(Outcome::Queued { .. }) if late => return Settled::Unknown,

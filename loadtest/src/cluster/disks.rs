@@ -24,6 +24,9 @@ const SIZE: u64 = 1 << 30;
 /// What a full one has left: less than any node's mark for a disk that is nearly full.
 const LEFT: u64 = 24 << 20;
 
+/// How often a mount is tried again.
+const TRIES: u32 = 20;
+
 /// The disks, taken down at the end.
 #[derive(Debug, Default)]
 pub(super) struct Disks(BTreeMap<u32, Disk>);
@@ -128,7 +131,15 @@ impl Drop for Thaw {
 
 impl Disk {
     fn mount(&self) -> anyhow::Result<()> {
-        run(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.at))
+        let mut tries = 0;
+        loop {
+            match run(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.at)) {
+                // Another program may have taken the device that was free just now.
+                Err(_) if tries < TRIES => tries += 1,
+                mounted => return mounted,
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     fn cut_power(&self) -> anyhow::Result<()> {
