@@ -1,4 +1,7 @@
 //! Fuzzes histories of commands on few sessions and names. What must hold: [`wardlock_fuzz::machine::commands`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| wardlock_fuzz::machine::commands(data));
+libfuzzer_sys::fuzz_target!(
+    init: wardlock_fuzz::begin("commands", wardlock_fuzz::seeds::commands),
+    |data: &[u8]| wardlock_fuzz::machine::commands(data)
+);

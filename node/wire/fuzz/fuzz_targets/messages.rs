@@ -1,4 +1,7 @@
 //! Fuzzes one message, decoded, encoded and decoded. What must hold: [`wardlock_fuzz::wire::messages`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| wardlock_fuzz::wire::messages(data));
+libfuzzer_sys::fuzz_target!(
+    init: wardlock_fuzz::begin("messages", wardlock_fuzz::seeds::messages),
+    |data: &[u8]| wardlock_fuzz::wire::messages(data)
+);

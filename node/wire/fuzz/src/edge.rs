@@ -32,7 +32,8 @@ pub fn names(data: &[u8]) {
     let tag = hash_tag(text);
     assert!(text.contains(tag) && (tag.is_empty() == text.is_empty()), "{tag:?} is no tag of {text:?}");
     let hash = |name: &str| hash_name(&HashKey([3; 16]), name);
-    let shared = tag.is_empty() || hash(&format!("{{{tag}}}x")) == hash(&format!("y{{{tag}}}"));
+    // A whole name that is its own tag may have a brace that would end it.
+    let shared = tag.is_empty() || tag.contains('}') || hash(&format!("{{{tag}}}x")) == hash(&format!("y{{{tag}}}"));
     assert!(shared, "one tag, two hashes");
 
     prints_as_written::<SessionId>(text);
@@ -43,6 +44,7 @@ pub fn names(data: &[u8]) {
         assert_eq!(split_host_port(&again), Ok((host, port)));
     }
     if let Ok(Peers(peers)) = text.parse::<Peers>() {
+        assert_eq!(peers.len(), text.split(',').count(), "a node is there twice");
         let written: Vec<String> = peers.iter().map(|(node, address)| format!("{node}={address}")).collect();
         assert_eq!(written.join(",").parse(), Ok(Peers(peers)), "a list of peers reads differently");
     }

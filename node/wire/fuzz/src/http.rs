@@ -183,12 +183,12 @@ impl Backend for Fake {
 
     async fn read(&self, query: Query, _: Duration) -> Result<Answer, Error> {
         self.fails()?;
-        Ok(machine::furnished().query(&query))
+        Ok(machine::ask(&query))
     }
 
     async fn list(&self, query: Query, _: Duration) -> Result<Vec<Object>, Error> {
         self.fails()?;
-        match machine::furnished().query(&query) {
+        match machine::ask(&query) {
             Answer::List(page) => Ok(page),
             other => panic!("a list was asked for by another question: {other:?}"),
         }
@@ -202,7 +202,7 @@ impl Backend for Fake {
 
     async fn session_view(&self, session: SessionId, _: Duration) -> Result<(Answer, Option<WallMs>), Error> {
         self.fails()?;
-        Ok((machine::furnished().query(&Query::Session { session }), Some(WallMs(u64::MAX))))
+        Ok((machine::ask(&Query::Session { session }), Some(WallMs(u64::MAX))))
     }
 
     async fn keep_alive(&self, _: SessionId, _: Duration) -> Result<KeptAlive, Error> {
@@ -213,7 +213,7 @@ impl Backend for Fake {
     async fn observe(&self, key: Key, _: Revision, wait: Duration) -> Result<(Option<Object>, Revision), Error> {
         tokio::time::sleep(wait).await;
         self.fails()?;
-        match machine::furnished().query(&Query::Object { key }) {
+        match machine::ask(&Query::Object { key }) {
             Answer::Object(object) => Ok((object, Revision(7))),
             other => panic!("an object was asked for: {other:?}"),
         }

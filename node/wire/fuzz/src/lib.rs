@@ -1,9 +1,8 @@
 //! What any bytes may do to Wardlock's decoders: nothing but be refused.
 //!
 //! Each [`Target`] is a function of bytes that panics where something does not hold. libFuzzer calls it with
-//! bytes that it makes up (`fuzz_targets/`, one line each, and `any`, which is all of them in one binary); an
-//! ordinary test (`tests/inputs.rs`) calls it with
-//! the seeds, with changed seeds, and with every input that once failed.
+//! bytes that it makes up (`fuzz_targets/`, one line each); an ordinary test (`tests/inputs.rs`) calls it with the
+//! seeds, with changed seeds, and with every input that once failed.
 //!
 //! ```text
 //! node/wire/fuzz/run 60                           every target for a minute
@@ -73,28 +72,24 @@ targets! {
     certificates: edge::certificates, seeds::certificates;
 }
 
-/// The target of this name, with its seeds in `DIR/<target>/` where the environment's `WARDLOCK_FUZZ_SEEDS` says
-/// `DIR`. Panics where there is no such target.
-pub fn begin(name: &str) -> &'static Target {
-    let target = TARGETS.iter().find(|target| target.name == name);
-    let target = target.unwrap_or_else(|| panic!("there is no target {name:?}"));
+/// Before the first execution: the seeds are put into `DIR/<name>/`, where the environment's `WARDLOCK_FUZZ_SEEDS`
+/// says `DIR`. A binary says here what it is for, and links nothing else: libFuzzer looks at all of a binary's
+/// counters after every execution.
+pub fn begin(name: &str, seeds: fn() -> Vec<Vec<u8>>) {
     if let Some(dir) = std::env::var_os("WARDLOCK_FUZZ_SEEDS") {
-        target.write_seeds(dir.as_ref()).expect("the directory of the corpora can be written");
+        write_seeds(dir.as_ref(), name, seeds).expect("the directory of the corpora can be written");
     }
-    target
 }
 
-impl Target {
-    /// Writes the seeds to `dir/<target>/`, beside what is there; how many there are.
-    pub fn write_seeds(&self, dir: &std::path::Path) -> std::io::Result<usize> {
-        let own = dir.join(self.name);
-        std::fs::create_dir_all(&own)?;
-        let seeds = (self.seeds)();
-        for (at, seed) in seeds.iter().enumerate() {
-            std::fs::write(own.join(format!("seed-{at:03}")), seed)?;
-        }
-        Ok(seeds.len())
+/// Writes seeds to `dir/<name>/`, beside what is there; how many there are.
+pub fn write_seeds(dir: &std::path::Path, name: &str, seeds: fn() -> Vec<Vec<u8>>) -> std::io::Result<usize> {
+    let own = dir.join(name);
+    std::fs::create_dir_all(&own)?;
+    let seeds = seeds();
+    for (at, seed) in seeds.iter().enumerate() {
+        std::fs::write(own.join(format!("seed-{at:03}")), seed)?;
     }
+    Ok(seeds.len())
 }
 
 /// Does the work and makes sure that it never held more than `most` bytes of the heap at once.

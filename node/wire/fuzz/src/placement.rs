@@ -11,8 +11,29 @@ fn ample(length: usize) -> usize {
     200 * length + (3 << 20)
 }
 
+/// The map's promises by their words, apart from the code that checks them.
+fn promises(map: &ShardMap) {
+    let (mut ids, mut next) = (BTreeSet::new(), Some(0));
+    let mut ranges: Vec<(u64, u64)> = map.shards().map(|(_, range, _)| (range.first, range.last)).collect();
+    ranges.sort_unstable();
+    for (first, last) in &ranges {
+        assert_eq!(Some(*first), next, "invariant 1: {ranges:?}");
+        assert!(first <= last, "invariant 1: {ranges:?}");
+        next = last.checked_add(1);
+    }
+    assert!(ranges.is_empty() || next.is_none(), "invariant 1: {ranges:?}");
+    for (id, group) in &map.groups {
+        let nodes: BTreeSet<NodeId> = group.replicas.iter().map(|replica| replica.node).collect();
+        assert_eq!(nodes.len(), group.replicas.len(), "invariant 2: group {id} is twice on a node");
+        for replica in &group.replicas {
+            assert!(ids.insert(replica.id) && replica.id < map.next_replica, "invariant 2: replica {}", replica.id);
+        }
+    }
+}
+
 fn check(placement: &Placement) {
     assert_eq!(placement.map().check(), Ok(()), "a map that breaks its promises");
+    promises(placement.map());
     let bytes = placement.snapshot();
     let restored = Placement::restore(&bytes).expect("a map that came about can be restored");
     assert_eq!(&restored, placement, "a restored map differs");
