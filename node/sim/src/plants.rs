@@ -108,7 +108,7 @@ pub const ALL: &[(&str, Layer, &str)] = &[
     ("session-reckoned-from-the-answer", Layer::Cluster, "a client counts its session's TTL from the answer"),
     ("skip-fsync", Layer::Cluster, "a log whose rows are only written, not synced"),
     ("wall-time-in-stamp", Layer::Cluster, "the shard's clock is the leader's wall clock"),
-    ("dedup-off", Layer::Processes, "no answer is found again: a repeat runs anew"),
+    ("dedup-off", Layer::Machine, "no answer is found again: a repeat runs anew"),
     ("empty-host-indexed", Layer::Decoders, "the first byte of a host is read where there is none"),
     ("entry-count-trusted", Layer::Decoders, "memory is taken for as many entries as a row claims"),
     ("frame-length-unbounded", Layer::Decoders, "a frame may claim any length"),
