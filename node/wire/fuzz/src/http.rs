@@ -46,13 +46,12 @@ pub fn paths(data: &[u8]) {
         && let Some((again, name)) = named(&route)
     {
         assert!((1..=limits::NAME_BYTES).contains(&name.as_str().len()), "a name out of bounds came through");
-        let escaped: String = name.as_str().bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let path = again.replace("{}", &escaped);
+        let path = again.replace("{}", &escape(name.as_str(), b"0123456789ABCDEF"));
         assert_eq!(path::route(&method, &path), Ok(route), "{path} means something else");
     }
     // The bytes as a name: there is a path to it, by every call.
     if let Ok(name) = Name::new(path) {
-        let escaped: String = path.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let escaped = escape(path, b"0123456789abcdef");
         let routed = |method: Method, before: &str, after: &str| {
             path::route(&method, &format!("{PREFIX}{before}{escaped}{after}"))
         };
@@ -61,6 +60,16 @@ pub fn paths(data: &[u8]) {
         assert_eq!(routed(Method::GET, "/leader/", "/observe"), Ok(Route::Observe(name.clone())));
         assert_eq!(routed(Method::POST, "/leader/election/", ""), Ok(Route::Elect(name)));
     }
+}
+
+/// Every byte escaped.
+fn escape(text: &str, digits: &[u8; 16]) -> String {
+    let mut escaped = String::with_capacity(3 * text.len());
+    for byte in text.bytes() {
+        escaped.push('%');
+        escaped.extend([byte >> 4, byte & 15].map(|digit| char::from(digits[usize::from(digit)])));
+    }
+    escaped
 }
 
 /// A path that means the call, `{}` standing for the name.

@@ -41,7 +41,7 @@ pub fn frames(data: &[u8]) {
                 Ok(Some(message)) => messages.push(message),
                 Ok(None) if rest.is_empty() => break End::Waits(arrived.len()),
                 Ok(None) => {
-                    let (now, later) = rest.split_at((1 + random.below(32)).min(rest.len()));
+                    let (now, later) = rest.split_at((1 + random.below(128)).min(rest.len()));
                     arrived.extend_from_slice(now);
                     rest = later;
                 }
