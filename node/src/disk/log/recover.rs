@@ -266,7 +266,8 @@ impl<E> Tail<E> {
     /// Appends entries; those below the floor were purged since and are left out. Where a gap opens,
     /// a purge reached past the end of the log: nothing before it counts.
     pub(super) fn append(&mut self, first: u64, entries: impl IntoIterator<Item = E>, floor: u64) -> Result<(), Fault> {
-        for (index, entry) in (first..).zip(entries).filter(|(index, _)| *index >= floor) {
+        // In this order: an index behind the last is never counted, for there may be none.
+        for (entry, index) in entries.into_iter().zip(first..).filter(|(_, index)| *index >= floor) {
             let end = self.first + self.entries.len() as u64;
             if !self.entries.is_empty() && index < end {
                 return Err(Fault::Malformed(format!("entry {index} comes again before a truncation")));
@@ -284,5 +285,17 @@ impl<E> Tail<E> {
     pub(super) fn truncate(&mut self, from: u64) {
         let kept = usize::try_from(from.saturating_sub(self.first)).unwrap_or(usize::MAX);
         self.entries.truncate(kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_may_reach_the_end_of_all_indices() {
+        let mut tail = Tail::default();
+        tail.append(u64::MAX - 2, ["one", "two"], 0).unwrap();
+        assert_eq!((tail.first, tail.entries.len()), (u64::MAX - 2, 2));
     }
 }
