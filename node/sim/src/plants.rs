@@ -1,7 +1,7 @@
 //! The mistakes on purpose that stand in the product's code, and which layer of its tests catches each.
 //!
 //! A mistake is made only in a build with `--cfg wardlock_planted`, in a target directory of its own
-//! ([`wardlock_machine::planted`]). `.ci/planted` makes each in turn and shows that its layer fails:
+//! ([`mod@wardlock_machine::planted`]). `.ci/planted` makes each in turn and shows that its layer fails:
 //!
 //! | layer | the command that must fail |
 //! |---|---|
