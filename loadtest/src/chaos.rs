@@ -2,8 +2,9 @@
 //!
 //! A cluster of this machine, each node behind a network of our own, bears clients that behave as clients do, and
 //! faults in an order that a seed decides: nodes killed, paused, restarted, cut off, with slow networks, with slow,
-//! full and forgetful disks, with clocks that jump. Everything that the clients are told is recorded, lock by lock, and each lock's whole history is
-//! checked: is there an order in which one correct lock would have answered so ([`linear`](crate::linear))?
+//! full and forgetful disks, with boot clocks that are far off after a restart. Everything that the clients are told is
+//! recorded, lock by lock, and each lock's whole history is checked: is there an order in which one correct lock would
+//! have answered so ([`linear`](crate::linear))?
 //!
 //! # A run fails
 //! 1. where a history is not linearizable, or its verdict could not be decided;

@@ -282,6 +282,29 @@ async fn a_killed_and_restarted_node_is_noticed_at_once_by_clients() {
 }
 
 #[tokio::test]
+async fn the_calls_of_a_frozen_node_end_soon_and_those_of_a_slow_one_wait() {
+    let authority = Authority::new();
+    let identity = authority.node(1);
+    let started = tokio::task::spawn_blocking(move || Doomed::start(&identity, here(), None));
+    let peer = started.await.unwrap();
+    let client = client(&authority);
+    client.set_peer(NodeId(1), peer.1.local_address().unwrap().to_string());
+    flows(&client, NodeId(1), Duration::from_secs(2)).await;
+    // Its service holds this one; QUIC is well.
+    let mut waiting = client.call(NodeId(1), Lane::Client, Body::Status);
+    let early = tokio::time::timeout(Duration::from_secs(2), &mut waiting).await;
+    assert!(early.is_err(), "a slow answer is waited for: {early:?}");
+
+    // Its only thread sleeps: half of the idle timeout.
+    peer.0.spawn(async { std::thread::sleep(Duration::from_secs(2)) });
+    let probe = client.call(NodeId(1), Lane::Client, Body::Status);
+    let ended = tokio::time::timeout(Duration::from_millis(1_500), async { (waiting.await, probe.await) }).await;
+    assert_eq!(ended.expect("not noticed"), (Err(CallError::Lost), Err(CallError::Lost)));
+    flows(&client, NodeId(1), Duration::from_secs(5)).await;
+    tokio::task::spawn_blocking(move || peer.kill()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_killed_and_restarted_node_is_noticed_at_once_by_nodes() {
     let authority = Authority::new();
     for (mine, its) in [(1, 2), (2, 1)] {

@@ -382,7 +382,8 @@ pub enum Outcome {
     Expired,
     /// The lock id does not belong to this lock: a different name, or no grant of this shard's.
     Foreign,
-    /// The holders that were thrown out, at most a page of them and [`limits::ANSWER_BYTES`](crate::limits::ANSWER_BYTES); empty where the lock was free.
+    /// The holders that were thrown out, at most a page of them and
+    /// [`limits::ANSWER_BYTES`](crate::limits::ANSWER_BYTES); empty where the lock was free.
     Broken(Vec<Grant>),
     /// The session is open.
     Opened {

@@ -9,8 +9,7 @@
 //! | [`Layer::Log`] | `wardlock-sim crash --plant NAME` |
 //! | [`Layer::Node`] | `cargo test -p wardlock --lib`, with `WARDLOCK_PLANT=NAME` |
 //! | [`Layer::Cluster`] | `wardlock-sim --plant NAME` |
-//! | [`Layer::Processes`] | `wardlock-loadtest chaos`, with `WARDLOCK_PLANT=NAME` |
-//! | [`Layer::Decoders`] | `node/wire/fuzz/run --plant NAME` |
+//! | [`Layer::Decoders`] | `node/wire/fuzz/run --plant NAME`, which succeeds where it shows that |
 
 use std::fmt::Write;
 
@@ -25,8 +24,6 @@ pub enum Layer {
     Node,
     /// The cluster in one thread.
     Cluster,
-    /// Real processes under faults.
-    Processes,
     /// Fuzzing.
     Decoders,
 }
@@ -39,7 +36,6 @@ impl Layer {
             Layer::Log => "log",
             Layer::Node => "node",
             Layer::Cluster => "cluster",
-            Layer::Processes => "processes",
             Layer::Decoders => "decoders",
         }
     }
