@@ -55,8 +55,9 @@ const SESSIONS: u32 = 100;
 /// other shards are not held up.
 const OUT: f64 = 10.0;
 /// How much longer than they should the faults may take in all, for a cluster that is slow to recover: one more
-/// interval, up to this.
+/// interval, up to this, or where there are many faults such a part of their time.
 const SLACK: Duration = Duration::from_secs(15);
+const SLACK_PART: u32 = 10;
 /// No more operations than this are kept in mind.
 const SEEN: f64 = 5_000_000.0;
 
@@ -156,7 +157,8 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
     let rate = *load.rate.get_or_insert(RATE);
     load.sessions.get_or_insert(SESSIONS);
     load.clients.get_or_insert((rate * OUT).clamp(1_000.0, 100_000.0) as u32);
-    load.duration = LEAD_IN + options.every * u32::try_from(planned.len())? + options.every.min(SLACK);
+    let planned_time = options.every * u32::try_from(planned.len())?;
+    load.duration = LEAD_IN + planned_time + options.every.min(SLACK).max(planned_time / SLACK_PART);
     let seen = rate * (load.duration + load.warmup).as_secs_f64();
     ensure!(
         seen <= SEEN,

@@ -48,7 +48,7 @@ impl Node {
 #[test]
 fn a_flag_wins_over_the_environment_that_over_the_file_that_over_the_default() {
     let node = Node::new(FILE);
-    node.says(&[], &[], "heartbeat_ms = 200\n");
+    node.says(&[], &[], "heartbeat_ms = 150\n");
     node.says(&[], &[], "shards = 8\n");
     node.says(&[], &[("WARDLOCK_SHARDS", "9")], "shards = 9\n");
     node.says(&["--shards", "10"], &[("WARDLOCK_SHARDS", "9")], "shards = 10\n");

@@ -144,7 +144,7 @@ async fn story(random: &mut StdRng, settings: &Settings) -> Record {
 /// Near and far from each other: an old leader that is cut off may serve for as long as the longest election.
 fn timing(random: &mut StdRng) -> Timing {
     let heartbeat = random.random_range(60..=200);
-    let shortest = heartbeat * random.random_range(2..=3);
+    let shortest = heartbeat + random.random_range(heartbeat / 8..=2 * heartbeat);
     let longest = shortest + heartbeat * random.random_range(1..=6);
     let [heartbeat, election_min, election_max] = [heartbeat, shortest, longest].map(Duration::from_millis);
     Timing { heartbeat, election_min, election_max }

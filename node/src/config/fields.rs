@@ -87,13 +87,13 @@ pub struct Fields {
     pub domain: Option<String>,
 
     /// How often a leader is heard, in milliseconds. Shorter finds a dead leader sooner and costs more
-    /// while idle. Must leave room: heartbeat × 2.5 < election_min + election_max. [default: 200]
+    /// while idle. Must leave room: heartbeat × 2.5 < election_min + election_max. [default: 150]
     #[arg(long, env = "WARDLOCK_HEARTBEAT_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heartbeat_ms: Option<u64>,
 
     /// The shortest silence after which a follower campaigns, in milliseconds. Well above the slowest
-    /// fsync and round trip, or a healthy leader is deposed. [default: 220]
+    /// fsync and round trip, or a healthy leader is deposed. [default: 170]
     #[arg(long, env = "WARDLOCK_ELECTION_MIN_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub election_min_ms: Option<u64>,
@@ -101,7 +101,7 @@ pub struct Fields {
     /// The longest such silence, in milliseconds; also how long followers stay bound to a leader that
     /// they heard. A failover takes up to twice this. A wide span above the minimum makes split votes
     /// rare. The defaults suit nodes within one region; across regions raise all three alike.
-    /// [default: 380]
+    /// [default: 300]
     #[arg(long, env = "WARDLOCK_ELECTION_MAX_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub election_max_ms: Option<u64>,
@@ -134,9 +134,9 @@ impl Fields {
             cluster: Some("wardlock".to_owned()),
             listen_quic: Some(SocketAddr::from(([127, 0, 0, 1], 7401))),
             shards: Some(16),
-            heartbeat_ms: Some(200),
-            election_min_ms: Some(220),
-            election_max_ms: Some(380),
+            heartbeat_ms: Some(150),
+            election_min_ms: Some(170),
+            election_max_ms: Some(300),
             disk_low_mark_mib: Some(512),
             disk_reserve_mib: Some(64),
             ..Fields::default()
