@@ -7,6 +7,9 @@ use wardlock_placement::*;
 
 use crate::within;
 
+/// More than one input's changes count.
+const MARGIN: u64 = 1 << 20;
+
 fn ample(length: usize) -> usize {
     200 * length + (3 << 20)
 }
@@ -126,6 +129,11 @@ pub fn maps(data: &[u8]) {
     let sum = u64::from_le_bytes(*bytes[1..].first_chunk().expect("a head"));
     assert_eq!(sum, SipHasher13::new().hash(&bytes[9..]), "a snapshot was restored whose checksum is wrong");
     check(&placement);
+    // The end of all numbers is not reached by counting. What is close to it may be restored, and no change follows.
+    let map = placement.map();
+    if map.version.0.max(map.next_replica.0) > limits::COUNTER_END / 2 - MARGIN {
+        return;
+    }
     let info = Node { quic: "new:1".to_owned(), http: None, domain: None };
     let before = placement.clone();
     if placement.apply(Change::Register { node: NodeId(77), info }).is_err() {
