@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`Layer::Machine`] | `cargo test -p wardlock-machine --test model --test scripts`, with `WARDLOCK_PLANT=NAME` |
 //! | [`Layer::Log`] | `wardlock-sim crash --plant NAME` |
-//! | [`Layer::Node`] | `cargo test -p wardlock --lib`, with `WARDLOCK_PLANT=NAME` |
+//! | [`Layer::Node`] | `cargo test -p wardlock --lib --test hostile`, with `WARDLOCK_PLANT=NAME` |
 //! | [`Layer::Cluster`] | `wardlock-sim --plant NAME` |
 //! | [`Layer::Decoders`] | `node/wire/fuzz/run --plant NAME`, which succeeds where it shows that |
 
@@ -113,7 +113,7 @@ pub const ALL: &[(&str, Layer, &str)] = &[
     ("node-name-loose", Layer::Decoders, "a certificate's name need not be a node's to the letter"),
     ("path-bytes-unwrapped", Layer::Decoders, "a path that is not UTF-8 panics"),
     ("peer-listed-twice", Layer::Decoders, "a node may be configured twice, with two addresses"),
-    ("requests-unbounded", Layer::Decoders, "a request may have any size"),
+    ("requests-unbounded", Layer::Node, "a request may have any size"),
     ("restored-token-unchecked", Layer::Decoders, "a snapshot may hold a token that was never granted"),
     ("trailing-bytes-ignored", Layer::Decoders, "bytes behind a message are dropped"),
 ];

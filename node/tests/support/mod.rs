@@ -238,11 +238,14 @@ impl Drop for Dev {
     }
 }
 
-/// The program, with nothing of this shell's that is meant for it.
+/// The program, with nothing of this shell's that is meant for it but a mistake on purpose.
 pub fn wardlock() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wardlock"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WARDLOCK_")) {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        let is_planted = cfg!(wardlock_planted) && name == "WARDLOCK_PLANT";
+        if name.to_string_lossy().starts_with("WARDLOCK_") && !is_planted {
+            command.env_remove(name);
+        }
     }
     command
 }
