@@ -18,10 +18,11 @@ struct Asked {
     session: SessionId,
     at: At,
     mode: Mode,
+    /// Whether it surely has its place, and nobody may pass it.
     waits: bool,
 }
 
-/// Requests under way, and whether it is calm.
+/// Requests that may have a place, and whether it is calm.
 #[derive(Default)]
 pub(super) struct Fairness {
     asked: BTreeMap<String, BTreeMap<Op, Asked>>,
@@ -48,18 +49,23 @@ impl Check for Fairness {
                 let waits = &(*waits && !self.cut_off.contains(client));
                 asked.insert(*op, Asked { client: *client, session: *session, at, mode: *mode, waits: *waits });
             }
-            // Its places go with its session, and it hears of that later.
+            // Its places go with its session, and it hears of that later. Until then they count for itself: heard
+            // again in time, it asks anew and is where it was.
             Event::CutOff { client } => {
                 self.cut_off.insert(*client);
-                for asked in self.asked.values_mut() {
-                    asked.retain(|_, other| other.client != *client);
-                }
+                let asked = self.asked.values_mut().flat_map(BTreeMap::values_mut);
+                asked.filter(|asked| asked.client == *client).for_each(|asked| asked.waits = false);
             }
             Event::HeardAgain { client } => {
                 self.cut_off.remove(client);
             }
-            Event::Refused { op, name, .. } => {
-                self.asked.entry(name.clone()).or_default().remove(op);
+            Event::Refused { op, name, known, .. } => {
+                let asked = self.asked.entry(name.clone()).or_default();
+                // Without an answer it may have its place still.
+                match asked.get_mut(op) {
+                    Some(mine) if !known => mine.waits = false,
+                    _ => drop(asked.remove(op)),
+                }
             }
             Event::Granted { op, name, mode, .. } => {
                 let asked = self.asked.entry(name.clone()).or_default();

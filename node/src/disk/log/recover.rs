@@ -263,18 +263,20 @@ impl<E> Default for Tail<E> {
 }
 
 impl<E> Tail<E> {
-    /// Appends entries; those below the floor were purged since and are left out. Where a gap opens,
-    /// a purge reached past the end of the log: nothing before it counts.
+    /// Appends entries; those below the floor were purged since and are left out.
+    ///
+    /// A purge that reaches past the end leaves a gap, and raises the floor to where entries go on. So no gap
+    /// lies above the floor: what says otherwise lacks entries.
     pub(super) fn append(&mut self, first: u64, entries: impl IntoIterator<Item = E>, floor: u64) -> Result<(), Fault> {
         // In this order: an index behind the last is never counted, for there may be none.
         for (entry, index) in entries.into_iter().zip(first..).filter(|(_, index)| *index >= floor) {
-            let end = self.first + self.entries.len() as u64;
-            if !self.entries.is_empty() && index < end {
-                return Err(Fault::Malformed(format!("entry {index} comes again before a truncation")));
-            }
-            if self.entries.is_empty() || index > end {
-                self.entries.clear();
-                self.first = index;
+            match self.first + self.entries.len() as u64 {
+                _ if self.entries.is_empty() => self.first = index,
+                end if index < end => {
+                    return Err(Fault::Malformed(format!("entry {index} comes again before a truncation")));
+                }
+                end if index > end => return Err(Fault::Malformed(format!("entry {index} comes where {end} should"))),
+                _ => {}
             }
             self.entries.push_back(entry);
         }
@@ -297,5 +299,17 @@ mod tests {
         let mut tail = Tail::default();
         tail.append(u64::MAX - 2, ["one", "two"], 0).unwrap();
         assert_eq!((tail.first, tail.entries.len()), (u64::MAX - 2, 2));
+    }
+
+    /// Were it taken, the layout would go on holding the entries before the gap, of which the state knows nothing,
+    /// and a reset would bring them back.
+    #[test]
+    fn a_gap_is_a_purge_past_the_end_or_a_fault() {
+        let mut tail = Tail::default();
+        tail.append(5, ["purged"], 8).unwrap();
+        tail.append(8, ["eight"], 8).unwrap();
+        assert_eq!((tail.first, tail.entries.len()), (8, 1));
+        let fault = tail.append(10, ["ten"], 8).unwrap_err();
+        assert_eq!(fault, Fault::Malformed("entry 10 comes where 9 should".into()));
     }
 }

@@ -425,12 +425,13 @@ fn live_entries(layout: &Layout, rows: &Rows<'_>, group: GroupId) -> Result<(u64
     let mut live = Vec::new();
     for run in layout.runs(group) {
         let read_back = |fault| WriteError::ReadBack { row: run.row, fault };
-        let tail = rows.read(run.row, |value| entries_in_row(run.row, value, group))?;
+        let tail = rows.read(run.row, |value| entries_in_row(run.row, value, group, run.first))?;
         let tail = tail.ok_or(Fault::Short).flatten().map_err(read_back)?;
-        let skipped = run.first.checked_sub(tail.first).ok_or_else(|| read_back(Fault::Short))?;
+        if tail.first != run.first {
+            return Err(read_back(Fault::Short));
+        }
         let count = run.last - run.first + 1;
-        let found = tail.entries.iter().skip(skipped as usize).take(count as usize);
-        live.extend(found.cloned());
+        live.extend(tail.entries.into_iter().take(count as usize));
         first.get_or_insert(run.first);
     }
     let expected: u64 = layout.runs(group).map(|run| run.last - run.first + 1).sum();
@@ -438,17 +439,17 @@ fn live_entries(layout: &Layout, rows: &Rows<'_>, group: GroupId) -> Result<(u64
     Ok((first.unwrap_or(0), live))
 }
 
-/// What one row alone leaves of a group's entries.
-fn entries_in_row(row: u64, value: &[u8], group: GroupId) -> Result<Tail<Vec<u8>>, Fault> {
+/// What one row alone leaves of a group's entries, from this index on.
+fn entries_in_row(row: u64, value: &[u8], group: GroupId, floor: u64) -> Result<Tail<Vec<u8>>, Fault> {
     let mut tail = Tail::default();
     for record in read_row(row, value)? {
         match record? {
             record if record.group() != group => {}
-            Record::Entries(_, raw) => tail.append(raw.first, raw.iter().map(<[u8]>::to_vec), 0)?,
+            Record::Entries(_, raw) => tail.append(raw.first, raw.iter().map(<[u8]>::to_vec), floor)?,
             Record::Truncate(_, from) => tail.truncate(from),
             Record::Reset(_, raw) => {
                 tail = Tail::default();
-                tail.append(raw.first, raw.iter().map(<[u8]>::to_vec), 0)?;
+                tail.append(raw.first, raw.iter().map(<[u8]>::to_vec), floor)?;
             }
         }
     }
