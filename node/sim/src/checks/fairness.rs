@@ -84,3 +84,70 @@ impl Check for Fairness {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wardlock_machine::Token;
+
+    use super::*;
+    use crate::event::Believes;
+
+    const NAME: &str = "n/1";
+
+    /// Client `n` with session `n`, at this second.
+    fn asks(check: &mut Fairness, second: u64, client: u32, op: Op) {
+        let session = SessionId(client.into());
+        let asked = Event::Asked { client, session, op, name: NAME.into(), mode: Mode::Exclusive, waits: true };
+        check.event(At::from_secs(second), &asked).expect("asking breaks no promise");
+    }
+
+    fn is_granted(check: &mut Fairness, second: u64, client: u32, op: Op) -> Verdict {
+        let (mode, token, believes) = (Mode::Exclusive, Token(1), Believes::new(|| true));
+        let granted = Event::Granted { client, op, name: NAME.into(), mode, token, delay: 0, believes };
+        check.event(At::from_secs(second), &granted)
+    }
+
+    fn calm() -> Fairness {
+        Fairness { calm_since: Some(At::ZERO), ..Fairness::default() }
+    }
+
+    #[test]
+    fn nobody_passes_who_asked_clearly_later() {
+        let mut check = calm();
+        asks(&mut check, 1, 1, 10);
+        asks(&mut check, 3, 2, 20);
+        asks(&mut check, 5, 3, 30);
+        assert_eq!(is_granted(&mut check, 6, 2, 20), Ok(()), "a request may overtake on its way");
+        let fault = is_granted(&mut check, 7, 3, 30).expect_err("the first waits still");
+        assert!(fault.contains("request 30 before 10"), "{fault}");
+    }
+
+    #[test]
+    fn a_client_that_is_heard_again_in_time_is_where_it_was() {
+        let mut check = calm();
+        asks(&mut check, 1, 1, 10);
+        asks(&mut check, 2, 2, 20);
+        check.event(At::from_secs(3), &Event::CutOff { client: 1 }).unwrap();
+        check.event(At::from_secs(6), &Event::HeardAgain { client: 1 }).unwrap();
+        asks(&mut check, 6, 1, 11);
+        assert_eq!(is_granted(&mut check, 7, 1, 11), Ok(()));
+    }
+
+    #[test]
+    fn a_request_without_an_answer_keeps_its_place_and_holds_nobody_up() {
+        let mut check = calm();
+        for (second, client, op) in [(1, 1, 10), (2, 2, 20)] {
+            asks(&mut check, second, client, op);
+        }
+        let gave_up = Event::Refused { client: 1, op: 10, name: NAME.into(), why: String::new(), known: false };
+        check.event(At::from_secs(3), &gave_up).unwrap();
+        asks(&mut check, 6, 3, 30);
+        asks(&mut check, 6, 1, 11);
+        assert_eq!(is_granted(&mut check, 7, 1, 11), Ok(()), "the place of its first request");
+        is_granted(&mut check, 7, 3, 30).expect_err("the second client waits");
+        let refused = Event::Refused { client: 2, op: 20, name: NAME.into(), why: String::new(), known: true };
+        check.event(At::from_secs(8), &refused).unwrap();
+        asks(&mut check, 9, 3, 31);
+        assert_eq!(is_granted(&mut check, 9, 3, 31), Ok(()));
+    }
+}
