@@ -7,6 +7,8 @@
 //! 1. Rows are deleted oldest first, so that a truncation or a removal outlives every entry it undoes.
 //! 2. A row is deleted only when no group has a live entry in it.
 //! 3. A reset moves all live entries of its group to the newest row.
+//! 4. A group's runs follow each other without a gap: a purge past the end drops all before it. While rows are
+//!    read back this holds from the purge point on, and the entries below it are dropped in the end.
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -421,7 +421,6 @@ impl Rows<'_> {
 /// The live entries of a group as its rows hold them, all of them. They are read from the disk, not
 /// from memory: memory is ahead by what is still queued.
 fn live_entries(layout: &Layout, rows: &Rows<'_>, group: GroupId) -> Result<(u64, Vec<Vec<u8>>), WriteError> {
-    let mut first = None;
     let mut live = Vec::new();
     for run in layout.runs(group) {
         let read_back = |fault| WriteError::ReadBack { row: run.row, fault };
@@ -432,11 +431,15 @@ fn live_entries(layout: &Layout, rows: &Rows<'_>, group: GroupId) -> Result<(u64
         }
         let count = run.last - run.first + 1;
         live.extend(tail.entries.into_iter().take(count as usize));
-        first.get_or_insert(run.first);
     }
-    let expected: u64 = layout.runs(group).map(|run| run.last - run.first + 1).sum();
-    assert_eq!(live.len() as u64, expected, "a reset of group {group} must hold all its live entries");
-    Ok((first.unwrap_or(0), live))
+    let first = layout.runs(group).next().map_or(0, |run| run.first);
+    let expected = layout.last(group).map_or(0, |last| last - first + 1);
+    assert_eq!(
+        live.len() as u64,
+        expected,
+        "invariant 4: a reset of group {group} holds all from its first to its last"
+    );
+    Ok((first, live))
 }
 
 /// What one row alone leaves of a group's entries, from this index on.
