@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use wardlock_machine::{Limit, Outcome};
 use wardlock_placement::{GroupId, MapVersion, NodeId, PLACEMENT};
 use wardlock_router::link::{Peer, Replier, Service};
@@ -65,7 +66,13 @@ impl Host {
             }
             Body::Raft { group, to, request, .. } => match self.group(group).filter(|group| group.replica_id == to) {
                 Some(group) => {
-                    self.tasks.spawn(async move { reply.send(inbound::answer(group, request).await) });
+                    // Handed over before the next one is read: a task's first step would race with the next task's,
+                    // and appends would overtake each other.
+                    let mut answer = Box::pin(inbound::answer(group, request));
+                    match (&mut answer).now_or_never() {
+                        Some(answer) => reply.send(answer),
+                        None => drop(self.tasks.spawn(async move { reply.send(answer.await) })),
+                    }
                 }
                 None => reply.send(Err(self.no_replica())),
             },

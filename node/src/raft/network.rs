@@ -17,8 +17,8 @@ use openraft::{
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
     network::{Backoff, RPCOption},
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
-        TransferLeaderResponse, VoteRequest, VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
+        TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
     },
 };
 use tokio::time::Instant;
@@ -172,6 +172,8 @@ impl RaftNetworkV2<Types> for Link {
                 }
             })
             .buffered(APPENDS_IN_FLIGHT);
+        let mut acknowledged = None;
+        let answers = answers.map(move |answer| plausible(answer, &mut acknowledged));
         async move { Ok(answers.boxed()) }.boxed()
     }
 
@@ -263,6 +265,26 @@ where
     .fuse()
 }
 
+/// The answer, unless it denies what an earlier one of the same stream acknowledged: then this append overtook those
+/// before it, and is sent again. As a conflict the library would take back less than it knows to match, and could
+/// end up sending a snapshot that the follower has no need of, for ever. A lane keeps its order; this does not rest
+/// on it.
+fn plausible(
+    answer: Result<StreamAppendResult<Types>, RPCError<Types>>,
+    acknowledged: &mut Option<LogId>,
+) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
+    match &answer {
+        Ok(Ok(matching)) => *acknowledged = (*acknowledged).max(*matching),
+        Ok(Err(StreamAppendError::Conflict(at))) if Some(*at) <= *acknowledged => {
+            return Err(RPCError::Network(NetworkError::from_string(format!(
+                "an append overtook the entries up to {at}"
+            ))));
+        }
+        _ => {}
+    }
+    answer
+}
+
 fn voted(reply: RaftReply) -> Result<VoteResponse<Types>, RPCError<Types>> {
     match reply {
         RaftReply::Voted { vote, granted, last } => {
@@ -322,5 +344,18 @@ mod tests {
             assert!(link.append(append(entries)).await.is_err());
         }
         assert_eq!(*lanes.0.lock().unwrap(), [Lane::Append, Lane::Append, Lane::Urgent]);
+    }
+
+    #[test]
+    fn an_append_that_overtook_others_is_no_conflict() {
+        let at = |index| pos_from_wire(wardlock_wire::raft::LogPos { term: 1, index });
+        let conflict = |index| Ok(Err(StreamAppendError::Conflict(at(index))));
+        let mut acknowledged = None;
+        assert!(matches!(plausible(conflict(7), &mut acknowledged), Ok(Err(StreamAppendError::Conflict(_)))));
+        assert!(matches!(plausible(Ok(Ok(Some(at(7)))), &mut acknowledged), Ok(Ok(Some(_)))));
+        for overtook in [6, 7] {
+            assert!(matches!(plausible(conflict(overtook), &mut acknowledged), Err(RPCError::Network(_))));
+        }
+        assert!(matches!(plausible(conflict(8), &mut acknowledged), Ok(Err(StreamAppendError::Conflict(_)))));
     }
 }

@@ -16,10 +16,12 @@ const CLEARLY: Duration = Duration::from_secs(3);
 struct Asked {
     client: u32,
     session: SessionId,
-    at: At,
     mode: Mode,
-    /// Whether it surely has its place, and nobody may pass it.
-    waits: bool,
+    /// Since when it may have its place: that of its session's first request.
+    at: At,
+    /// Since when it surely has its place, and nobody may pass it: from a request without an answer on, it may have
+    /// been granted in between, and have lost its place again.
+    waits: Option<At>,
 }
 
 /// Requests that may have a place, and whether it is calm.
@@ -43,18 +45,19 @@ impl Check for Fairness {
                 let asked = self.asked.entry(name.clone()).or_default();
                 // A session's second request takes over the place of its first, or gives it up.
                 let own = |other: &&Asked| other.session == *session && other.mode == *mode && *waits;
-                let at = asked.values().filter(own).map(|other| other.at).min().unwrap_or(at);
+                let since = asked.values().filter(own).map(|other| other.at).min().unwrap_or(at);
+                let surely = asked.values().filter(own).filter_map(|other| other.waits).min().unwrap_or(at);
                 asked.retain(|_, other| other.session != *session);
                 // What it asks now does not leave.
-                let waits = &(*waits && !self.cut_off.contains(client));
-                asked.insert(*op, Asked { client: *client, session: *session, at, mode: *mode, waits: *waits });
+                let waits = (*waits && !self.cut_off.contains(client)).then_some(surely);
+                asked.insert(*op, Asked { client: *client, session: *session, mode: *mode, at: since, waits });
             }
             // Its places go with its session, and it hears of that later. Until then they count for itself: heard
             // again in time, it asks anew and is where it was.
             Event::CutOff { client } => {
                 self.cut_off.insert(*client);
                 let asked = self.asked.values_mut().flat_map(BTreeMap::values_mut);
-                asked.filter(|asked| asked.client == *client).for_each(|asked| asked.waits = false);
+                asked.filter(|asked| asked.client == *client).for_each(|asked| asked.waits = None);
             }
             Event::HeardAgain { client } => {
                 self.cut_off.remove(client);
@@ -63,7 +66,7 @@ impl Check for Fairness {
                 let asked = self.asked.entry(name.clone()).or_default();
                 // Without an answer it may have its place still.
                 match asked.get_mut(op) {
-                    Some(mine) if !known => mine.waits = false,
+                    Some(mine) if !known => mine.waits = None,
                     _ => drop(asked.remove(op)),
                 }
             }
@@ -73,7 +76,8 @@ impl Check for Fairness {
                 let passed = asked.iter().find(|(_, other)| {
                     // Several who may hold it together are granted at once, and hear of it in any order.
                     let together = other.mode == *mode && *mode != Mode::Exclusive;
-                    other.waits && other.at >= calm && !together && mine.at.saturating_sub(other.at) > CLEARLY
+                    let clearly = |since: At| since >= calm && mine.at.saturating_sub(since) > CLEARLY;
+                    !together && other.waits.is_some_and(clearly)
                 });
                 if let Some((other, _)) = passed {
                     return Err(format!("{name} is granted to request {op} before {other}, which has waited longer"));
@@ -149,5 +153,19 @@ mod tests {
         check.event(At::from_secs(8), &refused).unwrap();
         asks(&mut check, 9, 3, 31);
         assert_eq!(is_granted(&mut check, 9, 3, 31), Ok(()));
+    }
+
+    #[test]
+    fn a_request_without_an_answer_may_have_been_granted() {
+        let mut check = calm();
+        asks(&mut check, 1, 1, 10);
+        let gave_up = Event::Refused { client: 1, op: 10, name: NAME.into(), why: String::new(), known: false };
+        check.event(At::from_secs(2), &gave_up).unwrap();
+        asks(&mut check, 5, 2, 20);
+        // Its first request was granted meanwhile, and is over now.
+        asks(&mut check, 6, 1, 11);
+        assert_eq!(is_granted(&mut check, 7, 2, 20), Ok(()));
+        asks(&mut check, 10, 3, 30);
+        is_granted(&mut check, 11, 3, 30).expect_err("the first client has its place since the sixth second");
     }
 }
