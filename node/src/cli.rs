@@ -12,6 +12,7 @@ pub mod args;
 pub mod certs;
 mod cluster;
 mod completions;
+mod config;
 pub mod connect;
 mod elect;
 pub mod failure;
@@ -61,6 +62,7 @@ enum Command {
     Certs(certs::CertsArgs),
     Lock(lock::LockArgs),
     Elect(elect::ElectArgs),
+    Config(config::ConfigArgs),
     Session(session::SessionArgs),
     Cluster(cluster::ClusterArgs),
     Completions(completions::CompletionsArgs),
@@ -75,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Certs(args) => certs::run(&args),
         Command::Lock(args) => block_on(lock::run(args)),
         Command::Elect(args) => block_on(elect::run(args)),
+        Command::Config(args) => block_on(config::run(args)),
         Command::Session(args) => block_on(session::run(args)),
         Command::Cluster(args) => block_on(cluster::run(args)),
         Command::Completions(args) => completions::run(&args),

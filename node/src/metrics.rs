@@ -78,6 +78,14 @@ fn describe() {
     describe_counter!("wardlock_lock_grants_total", "Locks and elections granted by this node");
     describe_counter!("wardlock_lock_lost_total", "Grants that ended otherwise than by release");
     describe_gauge!("wardlock_locks_held", "Grants in the shards that this node leads");
+    describe_gauge!(
+        "wardlock_configurations",
+        "Paths of the configuration that have a value, in the shards that this node leads"
+    );
+    describe_gauge!(
+        "wardlock_configuration_bytes",
+        "Bytes of the configuration in the shards that this node leads: current values, and earlier versions"
+    );
     describe_gauge!("wardlock_lock_waiters", "Queued requests in the shards that this node leads");
     describe_gauge!("wardlock_sessions", "Open sessions that are at home in the shards that this node leads");
     describe_counter!("wardlock_session_expired_total", "Sessions that ended, by reason");
@@ -227,6 +235,8 @@ pub struct NodeGauges {
     held: [Gauge; 3],
     waiters: Gauge,
     sessions: Gauge,
+    configs: Gauge,
+    config_bytes: [Gauge; 2],
 }
 
 impl Default for NodeGauges {
@@ -237,6 +247,9 @@ impl Default for NodeGauges {
             held: [held("exclusive"), held("shared"), held("semaphore")],
             waiters: gauge!("wardlock_lock_waiters"),
             sessions: gauge!("wardlock_sessions"),
+            configs: gauge!("wardlock_configurations"),
+            config_bytes: ["current", "earlier"]
+                .map(|which| gauge!("wardlock_configuration_bytes", "versions" => which)),
         }
     }
 }
@@ -250,5 +263,9 @@ impl NodeGauges {
         }
         self.waiters.set(totals.waiters as f64);
         self.sessions.set(totals.sessions as f64);
+        self.configs.set(totals.configs as f64);
+        for (gauge, bytes) in self.config_bytes.iter().zip([totals.config_bytes, totals.config_old_bytes]) {
+            gauge.set(bytes as f64);
+        }
     }
 }

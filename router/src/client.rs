@@ -33,6 +33,7 @@
 
 mod call;
 mod clock;
+mod config;
 mod connect;
 mod core;
 mod discover;
@@ -67,6 +68,7 @@ use self::{
 };
 pub use self::{
     clock::{Boot, BootClock, Clock, less_drift},
+    config::{Config, ConfigError},
     connect::{Builder, ConnectError},
     core::{Connected, Dialer},
     discover::ServerError,
@@ -175,7 +177,9 @@ impl Client {
     /// Reads linearizably: one object, one session, fences of one shard, or a page over all shards.
     pub fn read(&self, query: Query, patience: Duration) -> impl Future<Output = Result<Answer, Error>> + Send + '_ {
         match query {
-            Query::Sessions { .. } | Query::List { .. } => Either::Right(self.read_page(query, patience)),
+            Query::Sessions { .. } | Query::List { .. } | Query::Configs { .. } => {
+                Either::Right(self.read_page(query, patience))
+            }
             Query::Fence { ref checks } if checks.is_empty() => {
                 Either::Right(ready(Ok(Answer::Fence(Vec::new()))).boxed())
             }
@@ -191,6 +195,9 @@ impl Client {
         let reading = async move {
             match query {
                 Query::Sessions { after, limit } => self.sessions(after, limit, patience).await.map(Answer::Sessions),
+                Query::Configs { prefix, after, limit } => {
+                    self.configs(&prefix, after.as_deref(), limit, patience).await.map(Answer::Configs)
+                }
                 query => self.list(query, patience).await.map(Answer::List),
             }
         };
@@ -296,6 +303,11 @@ fn outcome(replied: Result<Replied, Error>) -> Result<Outcome, Error> {
         Response::Outcome(outcome) => Ok(outcome),
         other => Err(unexpected(&other)),
     }
+}
+
+/// A shard answered another question.
+fn unexpected_answer(answer: Answer) -> Error {
+    unexpected(&Response::Answer(answer))
 }
 
 /// A node answered with something that is no answer to the question.

@@ -11,19 +11,21 @@
 //!    may come back for them.
 //!
 //! # Rooms
-//! [`path`] says which call is meant; [`input`] and `call` what is asked; `locks`, `sessions`, `elections`,
-//! `observe`, `fence`, `cluster` and `batch` answer; `outcome` and [`problem`] refuse; `render` and `reply`
+//! [`path`] says which call is meant; [`input`], `media_type` and `call` what is asked; `locks`, `sessions`,
+//! `elections`, `observe`, `config`, `fence`, `cluster` and `batch` answer; `outcome` and [`problem`] refuse; `render` and `reply`
 //! write it down; [`server`] owns the sockets.
 
 pub mod backend;
 mod batch;
 mod call;
 mod cluster;
+mod config;
 pub mod documents;
 mod elections;
 mod fence;
 pub mod input;
 mod locks;
+mod media_type;
 mod observe;
 mod outcome;
 pub mod path;
@@ -48,7 +50,10 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use metrics::Histogram;
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
@@ -59,6 +64,10 @@ use self::{call::Call, input::Fields, path::Route, problem::Problem, reply::Repl
 
 /// How long a body may take to arrive, once its headers have.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many calls may have a value of the configuration in memory at once. One takes a megabyte, and some times that
+/// while it is made into JSON or out of it.
+const VALUES: usize = 64;
 
 /// What the process around a gateway tells it.
 #[derive(Clone)]
@@ -95,12 +104,15 @@ struct Inner<B> {
     info: GatewayInfo,
     stopping: CancellationToken,
     durations: Durations,
+    /// Who may have a value of the configuration in memory.
+    values: Semaphore,
 }
 
 impl<B: Backend> Gateway<B> {
     /// A gateway to `backend`.
     pub fn new(backend: B, info: GatewayInfo) -> Gateway<B> {
-        Gateway(Arc::new(Inner { backend, info, stopping: CancellationToken::new(), durations: Durations::default() }))
+        let (stopping, values) = (CancellationToken::new(), Semaphore::new(VALUES));
+        Gateway(Arc::new(Inner { backend, info, stopping, durations: Durations::default(), values }))
     }
 
     /// Answers one request.
@@ -120,13 +132,20 @@ impl<B: Backend> Gateway<B> {
             }
             same_site(&head.headers)?;
             let mut call = Call::new(&head.headers, head.uri.query())?;
+            // Values are large: of these few are in memory at once.
+            let _turn = match route {
+                Route::Config(_) | Route::PutConfig(_) => Some(self.turn(call.patience).await?),
+                _ => None,
+            };
             if head.method == Method::POST {
                 call.params()?.finish()?;
-                let body = read(body).await?;
+                let body = read(body, input::BODY_BYTES).await?;
                 if !body.is_empty() {
                     call::check_content_type(&head.headers)?;
                 }
                 call.fields = Fields::parse(&body)?;
+            } else if let Route::PutConfig(_) = route {
+                call.body = read(body, config::BODY_BYTES).await?;
             }
             match route {
                 Route::Observe(name) => self.observe(name, call).await,
@@ -155,6 +174,11 @@ impl<B: Backend> Gateway<B> {
             Route::Elect(name) => self.elect(name, call).await,
             Route::Leader(name) => self.leader(name, call).await,
             Route::Resign(name) => self.resign(name, call).await,
+            Route::Configs => self.configs(call).await,
+            Route::Config(path) => self.config(path, call).await,
+            Route::PutConfig(path) => self.put_config(path, call).await,
+            Route::DeleteConfig(path) => self.delete_config(path, call).await,
+            Route::RollbackConfig(path) => self.rollback_config(path, call).await,
             Route::FenceCheck => self.fence_check(call).await,
             Route::Cluster => self.cluster(call),
             Route::Shards => self.shards(call).await,
@@ -165,6 +189,17 @@ impl<B: Backend> Gateway<B> {
             Route::Metrics => Ok(Reply::metrics((self.info().metrics)())),
             // These have no plain reply, or hold other calls; their callers keep them out of here.
             Route::FenceAuth | Route::Observe(_) | Route::Batch => Err(Problem::internal("not a plain call")),
+        }
+    }
+
+    /// Waits until a value of the configuration may come into memory.
+    async fn turn(&self, patience: Duration) -> Result<SemaphorePermit<'_>, Problem> {
+        match tokio::time::timeout(patience, self.0.values.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => {
+                let detail = "too many values are read and written here now";
+                Err(Problem::unavailable("overloaded", "The gateway is overloaded", detail, Duration::from_secs(1)))
+            }
         }
     }
 
@@ -219,10 +254,9 @@ fn same_site(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Reads a body within its bound. What its sender announces is checked before anything is read.
-async fn read<R: Body<Data = Bytes>>(body: R) -> Result<Bytes, Problem> {
-    let limit = input::BODY_BYTES;
+async fn read<R: Body<Data = Bytes>>(body: R, limit: usize) -> Result<Bytes, Problem> {
     if body.size_hint().lower() > limit as u64 {
-        return Err(Problem::too_large(limit));
+        return Err(Problem::too_large("body", limit));
     }
     let collect = async {
         let mut body = std::pin::pin!(body);
@@ -234,7 +268,7 @@ async fn read<R: Body<Data = Bytes>>(body: R) -> Result<Bytes, Problem> {
             };
             let Ok(data) = frame.into_data() else { continue };
             if first.len() + all.len() + data.len() > limit {
-                return Err(Problem::too_large(limit));
+                return Err(Problem::too_large("body", limit));
             }
             if first.is_empty() && all.is_empty() {
                 first = data;
@@ -272,11 +306,14 @@ fn code(status: StatusCode) -> &'static str {
         200 => "200",
         201 => "201",
         202 => "202",
+        304 => "304",
         401 => "401",
         403 => "403",
         404 => "404",
         409 => "409",
         410 => "410",
+        412 => "412",
+        413 => "413",
         422 => "422",
         429 => "429",
         500 => "500",

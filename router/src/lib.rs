@@ -13,7 +13,7 @@ pub mod tls;
 
 pub use address::split_host_port;
 pub use client::{
-    Builder, Client, Clock, ConnectError, Connected, Dialer, Election, Guard, LeaderWatch, Leadership, Lock, LockError,
-    OpenError, ServerError, Session, SessionState,
+    Builder, Client, Clock, Config, ConfigError, ConnectError, Connected, Dialer, Election, Guard, LeaderWatch,
+    Leadership, Lock, LockError, OpenError, ServerError, Session, SessionState,
 };
 pub use error::Error;

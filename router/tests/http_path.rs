@@ -46,6 +46,15 @@ fn added_calls() {
     let id = SessionId(0x9f3c);
     for (method, path, route) in [
         ("GET", "/locks", Route::Locks),
+        ("GET", "/config", Route::Configs),
+        ("GET", "/config/a/b", Route::Config(name("a/b"))),
+        ("HEAD", "/config/a%2Fb", Route::Config(name("a/b"))),
+        ("GET", "/config/a/rollback", Route::Config(name("a/rollback"))),
+        ("PUT", "/config/a/b", Route::PutConfig(name("a/b"))),
+        ("PUT", "/config/a/rollback", Route::PutConfig(name("a/rollback"))),
+        ("DELETE", "/config/a/b", Route::DeleteConfig(name("a/b"))),
+        ("POST", "/config/a/b/rollback", Route::RollbackConfig(name("a/b"))),
+        ("POST", "/config/rollback/rollback", Route::RollbackConfig(name("rollback"))),
         ("POST", "/locks/a%2Fb/renew", Route::Renew(name("a/b"))),
         ("POST", "/locks/a/b/renew", Route::Renew(name("a/b"))),
         ("POST", "/locks/a%2Fb/break", Route::Break(name("a/b"))),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::*;
+use crate::{blob::Blob, ids::*};
 
 /// What people attach to a session or a grant: host, pid, user, reason, trace id.
 pub type Metadata = BTreeMap<String, String>;
@@ -112,6 +112,53 @@ pub enum EndReason {
     Broken,
     /// It was granted to a waiter whose client never fetched it.
     Unfetched,
+}
+
+/// What a path of the configuration has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// What the value is, as its writer says: a media type.
+    pub content_type: String,
+    /// The value.
+    pub value: Blob,
+}
+
+/// A change of one path of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Gives it a value.
+    Put(Content),
+    /// Takes its value away.
+    Delete,
+    /// Gives it the value again that it had at an earlier version.
+    Rollback {
+        /// Which.
+        to: Version,
+    },
+}
+
+/// Asks for a change of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configure {
+    /// Makes a repeat harmless for [`limits::KEY_LIFE`](crate::limits::KEY_LIFE).
+    pub request: u128,
+    /// The path.
+    pub key: Key,
+    /// What to do.
+    pub change: Change,
+    /// Only where the path's version is this; 0 where it must have no value.
+    pub expected: Option<Version>,
+}
+
+/// The version that a change made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configured {
+    /// The path's version now.
+    pub version: Version,
+    /// The shard's revision of it.
+    pub revision: Revision,
+    /// When it was made, by the leader's wall clock.
+    pub updated: WallMs,
 }
 
 /// All that can be done to a shard.
@@ -245,6 +292,9 @@ pub enum Command {
         /// For what.
         key: Key,
     },
+
+    /// Changes a path of the configuration.
+    Configure(Configure),
 }
 
 impl Command {
@@ -260,15 +310,17 @@ impl Command {
                 | Command::Renew { .. }
                 | Command::Break { .. }
                 | Command::Cancel { .. }
+                | Command::Configure(_)
         )
     }
 
     /// Whether it makes the shard's state larger; these are refused while the disk is nearly full.
     pub fn grows(&self) -> bool {
-        matches!(
-            self,
-            Command::OpenSession { .. } | Command::Acquire(_) | Command::Pend { .. } | Command::Attach { .. }
-        )
+        match self {
+            Command::OpenSession { .. } | Command::Acquire(_) | Command::Pend { .. } | Command::Attach { .. } => true,
+            Command::Configure(ask) => ask.change != Change::Delete,
+            _ => false,
+        }
     }
 
     /// The session that this command is about, if it is about one.
@@ -289,6 +341,7 @@ impl Command {
             | Command::Tick
             | Command::ExpireSessions { .. }
             | Command::Checkpoint { .. }
+            | Command::Configure(_)
             | Command::Break { .. } => None,
         }
     }
@@ -297,6 +350,7 @@ impl Command {
     pub fn key(&self) -> Option<&Key> {
         match self {
             Command::Acquire(acquire) => Some(&acquire.key),
+            Command::Configure(ask) => Some(&ask.key),
             Command::Release { key, .. }
             | Command::Renew { key, .. }
             | Command::Break { key, .. }
@@ -423,6 +477,15 @@ pub enum Outcome {
     TooOld,
     /// A bound of the shard is reached; nothing was done.
     Limit(Limit),
+    /// The path has a new version.
+    Configured(Configured),
+    /// The path's version is not the expected one; nothing was done.
+    VersionMismatch {
+        /// The version now; 0 where the path has no value.
+        current: Version,
+    },
+    /// The path has no value to delete, or the version to roll back to is not kept or was a deletion.
+    NoConfig,
 }
 
 /// Which bound was reached.
@@ -440,6 +503,10 @@ pub enum Limit {
     Tokens,
     /// A field is larger or smaller than its bound allows.
     Field,
+    /// Paths of one shard that have a value.
+    Configs,
+    /// The bytes of one shard's configuration.
+    ConfigBytes,
 }
 
 /// What an apply did besides answering its own commands. The leader's shell acts on it; followers drop it.

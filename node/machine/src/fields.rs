@@ -12,6 +12,7 @@ impl Command {
             Command::Acquire(asked) => acquire(asked),
             Command::Renew { lease: length, .. } => lease(*length),
             Command::Break { reason, .. } => label(reason),
+            Command::Configure(ask) => configure(ask),
             _ => true,
         }
     }
@@ -21,12 +22,16 @@ impl Query {
     /// Whether it asks for no more than one question may.
     pub fn is_within_bounds(&self) -> bool {
         match self {
-            Query::List { prefix, after, .. } => {
+            Query::List { prefix, after, .. } | Query::Configs { prefix, after, .. } => {
                 prefix.len() <= limits::NAME_BYTES
                     && after.as_ref().is_none_or(|after| after.len() <= limits::NAME_BYTES)
             }
             Query::Fence { checks } => checks.len() <= limits::FENCE_CHECKS,
-            Query::Object { .. } | Query::Session { .. } | Query::Sessions { .. } => true,
+            Query::Config { .. }
+            | Query::Versions { .. }
+            | Query::Object { .. }
+            | Query::Session { .. }
+            | Query::Sessions { .. } => true,
         }
     }
 }
@@ -57,8 +62,8 @@ pub(crate) fn lease(lease: Option<Millis>) -> bool {
 /// How a lock is asked for. Elections have one leader at a time.
 pub(crate) fn mode(kind: Kind, mode: Mode) -> bool {
     match (kind, mode) {
-        (_, Mode::Exclusive) => true,
-        (Kind::Election, _) => false,
+        (Kind::Lock | Kind::Election, Mode::Exclusive) => true,
+        (Kind::Election | Kind::Config, _) => false,
         (Kind::Lock, Mode::Shared) => true,
         (Kind::Lock, Mode::Semaphore { permits }) => (1..=limits::HOLDERS).contains(&(permits as usize)),
     }
@@ -69,6 +74,7 @@ pub(crate) fn acquire(acquire: &Acquire) -> bool {
     let candidate = match acquire.key.kind {
         Kind::Lock => true,
         Kind::Election => acquire.value.is_some(),
+        Kind::Config => false,
     };
     candidate
         && mode(acquire.key.kind, acquire.mode)
@@ -77,4 +83,18 @@ pub(crate) fn acquire(acquire: &Acquire) -> bool {
         && acquire.lock_delay <= limits::LEASE_MAX
         && metadata(&acquire.metadata)
         && acquire.value.as_deref().is_none_or(label)
+}
+
+/// What a path is given.
+pub(crate) fn content(content: &Content) -> bool {
+    label(&content.content_type) && content.value.len() <= limits::CONFIG_VALUE_BYTES
+}
+
+/// A change of the configuration.
+pub(crate) fn configure(ask: &Configure) -> bool {
+    let change = match &ask.change {
+        Change::Put(new) => content(new),
+        Change::Delete | Change::Rollback { .. } => true,
+    };
+    change && ask.key.kind == Kind::Config
 }

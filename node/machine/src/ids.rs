@@ -47,6 +47,11 @@ number!(
     Revision(u64)
 );
 number!(
+    /// Counts the changes of one configuration path, from 1. None ever means two values. 0 is what a path without a
+    /// value has.
+    Version(u64)
+);
+number!(
     /// Names one attempt of a session to attach to a shard.
     Nonce(u64)
 );
@@ -143,6 +148,7 @@ impl KeyTag {
         let kind = match key.kind {
             Kind::Lock => 0,
             Kind::Election => 1,
+            Kind::Config => 2,
         };
         let bytes = [kind].into_iter().chain(key.name.as_str().bytes());
         KeyTag(bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)))
@@ -279,6 +285,8 @@ pub enum Kind {
     Lock,
     /// An election: an exclusive lock with a value and an audience.
     Election,
+    /// A configuration's path.
+    Config,
 }
 
 /// The full name of an object in a shard.
@@ -299,6 +307,11 @@ impl Key {
     /// The key of the election called `name`.
     pub fn election(name: Name) -> Key {
         Key { kind: Kind::Election, name }
+    }
+
+    /// The key of the configuration at the path `name`.
+    pub fn config(name: Name) -> Key {
+        Key { kind: Kind::Config, name }
     }
 }
 

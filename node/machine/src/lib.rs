@@ -50,6 +50,8 @@
 //! 7. A session id that has ended is not opened again while that is remembered.
 //! 8. What is idle is not stored.
 //! 9. A request that was answered is not run again while its answer is kept, and a native one not after.
+//! 10. A version of a configuration never means two values: versions rise by one, and a path that comes anew starts
+//!     above every path that was forgotten.
 //!
 //! # What it costs
 //!
@@ -65,7 +67,9 @@
 
 #![forbid(unsafe_code)]
 
+mod blob;
 pub mod command;
+mod config;
 mod deadlines;
 mod effects;
 mod fields;
@@ -87,6 +91,7 @@ mod snapshot;
 mod table;
 mod view;
 
+pub use blob::Blob;
 pub use command::*;
 pub use ids::*;
 pub use machine::{Attachment, Machine};

@@ -37,6 +37,19 @@ pub const ANSWERS_PER_SESSION: usize = 4_096;
 pub const KEYS_PER_SESSION: usize = 256;
 /// The most keyed answers kept in one shard; beyond it the oldest go first.
 pub const KEYS_PER_SHARD: usize = 50_000;
+/// The largest value of a configuration, in bytes.
+pub const CONFIG_VALUE_BYTES: usize = 1 << 20;
+/// The most paths that have a value in one shard.
+pub const CONFIGS: usize = 100_000;
+/// The most bytes of the values, paths and content types of one shard's configurations, with
+/// [`CONFIG_ENTRY_BYTES`] for each.
+pub const CONFIG_BYTES: usize = 64 << 20;
+/// What a version of a configuration counts for beside its texts.
+pub const CONFIG_ENTRY_BYTES: usize = 256;
+/// How many versions of a path are kept that were replaced or deleted.
+pub const CONFIG_OLD: usize = 32;
+/// The most bytes of these in one shard; beyond it the oldest go first.
+pub const CONFIG_OLD_BYTES: usize = 32 << 20;
 /// How long a keyed answer is kept.
 pub const KEY_LIFE: Millis = Millis(600_000);
 /// How many released lock ids are remembered for one session in one shard.

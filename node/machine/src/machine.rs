@@ -2,9 +2,10 @@
 
 use crate::{
     command::*,
+    config::{Configs, Now},
     effects::Cx,
     ids::*,
-    ledger::{Ledger, Spot},
+    ledger::{Counters, Ledger, Spot},
     limits,
     locks::{LockAt, Locks},
     planted,
@@ -27,6 +28,7 @@ pub struct Machine {
     pub(crate) locks: Locks,
     pub(crate) ledger: Ledger,
     pub(crate) home: Home,
+    pub(crate) configs: Configs,
 }
 
 /// How far a session's attachment to this shard has come.
@@ -136,6 +138,11 @@ impl Machine {
             }
             Command::Break { key, reason } => self.break_open(key, reason, cx),
             Command::Cancel { session, request, key } => self.cancel(session, request, key, cx),
+
+            Command::Configure(ask) => {
+                let Counters { now, revision, .. } = &mut self.ledger.counters;
+                self.configs.configure(ask, &Now { stamp: *now, wall: cx.wall }, revision)
+            }
         };
         outcome.into()
     }
@@ -298,6 +305,9 @@ impl Machine {
         Counts {
             sessions: self.home.open_count() as u64,
             grants_total: self.ledger.counters.grants_total,
+            configs: self.configs.live() as u64,
+            config_bytes: self.configs.bytes().0 as u64,
+            config_old_bytes: self.configs.bytes().1 as u64,
             ..self.ledger.counts
         }
     }

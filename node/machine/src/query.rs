@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    blob::Blob,
     command::{Grant, Metadata, Mode},
     ids::*,
 };
@@ -48,6 +49,27 @@ pub enum Query {
         /// Each a lock and a token.
         checks: Vec<(Key, Token)>,
     },
+    /// One path of the configuration.
+    Config {
+        /// Which.
+        key: Key,
+        /// As it was at this version; else as it is now.
+        version: Option<Version>,
+    },
+    /// The versions of a path that are kept.
+    Versions {
+        /// Which.
+        key: Key,
+    },
+    /// A page of the paths that have a value here, in their order.
+    Configs {
+        /// Only paths that start so.
+        prefix: String,
+        /// Only paths after this one.
+        after: Option<String>,
+        /// At most so many; capped by the machine.
+        limit: u32,
+    },
 }
 
 /// The answer to a [`Query`] of the same name.
@@ -63,6 +85,33 @@ pub enum Answer {
     Sessions(Vec<SessionView>),
     /// One verdict for each check, in order.
     Fence(Vec<bool>),
+    /// With its value. `None` where it has none now, or the version asked for is not kept.
+    Config(Option<ConfigView>),
+    /// Newest first, without values.
+    Versions(Vec<ConfigView>),
+    /// In the order of paths, without values.
+    Configs(Vec<ConfigView>),
+}
+
+/// One version of a path of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigView {
+    /// Of which.
+    pub path: Name,
+    /// Which.
+    pub version: Version,
+    /// The shard's revision when it was made.
+    pub revision: Revision,
+    /// When it was made, by wall time.
+    pub updated: WallMs,
+    /// It is a deletion.
+    pub deleted: bool,
+    /// What the value is; empty for a deletion.
+    pub content_type: String,
+    /// The value's length in bytes.
+    pub size: u32,
+    /// The value, where it was asked for.
+    pub value: Option<Blob>,
 }
 
 /// Why a session cannot be shown.
@@ -147,6 +196,12 @@ pub struct Counts {
     pub sessions: u64,
     /// Grants ever given; never falls.
     pub grants_total: u64,
+    /// Paths of the configuration that have a value.
+    pub configs: u64,
+    /// Their bytes, as [`limits::CONFIG_BYTES`](crate::limits::CONFIG_BYTES) counts them.
+    pub config_bytes: u64,
+    /// The bytes of earlier versions, as [`limits::CONFIG_OLD_BYTES`](crate::limits::CONFIG_OLD_BYTES) counts them.
+    pub config_old_bytes: u64,
 }
 
 impl Counts {

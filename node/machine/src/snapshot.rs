@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     command::Mode,
+    config::Configs,
     fields,
     ids::*,
     ledger::{Counters, Ledger},
@@ -25,14 +26,14 @@ use crate::{
     session::Home,
 };
 
-/// The version of the form.
-const VERSION: u16 = 1;
+/// The version of the form. Its predecessor had no configuration and is read still.
+const VERSION: u16 = 2;
 
 /// Why bytes are not a machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
     /// Another version of the form.
-    #[error("a snapshot of version {0}, where {VERSION} is known")]
+    #[error("a snapshot of version {0}, where 1 to {VERSION} are known")]
     Version(u16),
     /// Not the form at all.
     #[error("the snapshot cannot be decoded: {0}")]
@@ -53,9 +54,10 @@ struct Image<'a> {
     pending: &'a BTreeMap<SessionId, Nonce>,
     seats: Vec<(&'a SessionId, Cow<'a, Seat>)>,
     home: &'a Home,
+    configs: &'a Configs,
 }
 
-/// Field for field an [`Image`].
+/// Field for field an [`Image`], but for the configuration behind it.
 #[derive(Deserialize)]
 struct Restored {
     counters: Counters,
@@ -75,6 +77,7 @@ impl Machine {
             pending: &ledger.pending,
             seats: ledger.seats.sorted().into_iter().map(|(id, seat)| (id, written(seat))).collect(),
             home: &self.home,
+            configs: &self.configs,
         };
         postcard::to_stdvec(&(VERSION, image)).expect("plain data in memory always encodes")
     }
@@ -82,10 +85,14 @@ impl Machine {
     /// The state that [`Machine::snapshot`] wrote.
     pub fn restore(bytes: &[u8]) -> Result<Machine, RestoreError> {
         let (version, rest) = postcard::take_from_bytes::<u16>(bytes)?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(RestoreError::Version(version));
         }
         let (restored, rest) = postcard::take_from_bytes::<Restored>(rest)?;
+        let (mut configs, rest) = match version {
+            1 => (Configs::default(), rest),
+            _ => postcard::take_from_bytes::<Configs>(rest)?,
+        };
         if !rest.is_empty() {
             return Err(RestoreError::Trailing(rest.len()));
         }
@@ -96,8 +103,9 @@ impl Machine {
         check_seats(seats, &mut ledger)?;
         let locks = check_locks(locks, &mut ledger)?;
         ensure(home.restore(), "the sessions at home")?;
+        ensure(configs.restore(ledger.counters.revision, ledger.counters.now), "the configurations")?;
         ensure(total >= ledger.grants.len() as u64, "fewer grants were given than are held")?;
-        Ok(Machine { locks, ledger, home })
+        Ok(Machine { locks, ledger, home, configs })
     }
 
     /// A digest of the state: equal states, equal digests.

@@ -129,7 +129,7 @@ impl Keyed for Key {
         words.iter().for_each(|word| sip.word(u64::from_le_bytes(*word)));
         // The length keeps apart what zeros at the end would make alike.
         let rest = rest.iter().rev().fold(0, |all, byte| (all << 8) | u64::from(*byte));
-        sip.word(rest | (name.len() as u64 & 0x7f) << 56 | (self.kind as u64) << 63);
+        sip.word(rest | (name.len() as u64 & 0x3f) << 56 | (self.kind as u64) << 62);
         sip.finish()
     }
 }

@@ -129,6 +129,21 @@ impl Machine {
                 };
                 Answer::Fence(checks.iter().map(holds).collect())
             }
+            Query::Config { key, version } => {
+                let entry = match version {
+                    None => self.configs.current(&key.name),
+                    Some(version) => self.configs.version(&key.name, *version),
+                };
+                Answer::Config(entry.filter(|_| key.kind == Kind::Config).map(|entry| entry.view(&key.name, true)))
+            }
+            Query::Versions { key } => {
+                let versions = self.configs.versions(&key.name).filter(|_| key.kind == Kind::Config);
+                Answer::Versions(versions.map(|entry| entry.view(&key.name, false)).collect())
+            }
+            Query::Configs { prefix, after, limit } => {
+                let named = self.configs.named(prefix, after.as_deref()).take(page(*limit));
+                Answer::Configs(named.map(|(path, entry)| entry.view(path, false)).collect())
+            }
         }
     }
 

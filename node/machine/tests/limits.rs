@@ -223,16 +223,21 @@ fn a_snapshot_keeps_its_form() {
     shard.one(Command::Acquire(Acquire { lease: Some(Millis(1_000)), ..acquire(S1, 1, lock(1)) }));
     shard.one(Command::Acquire(Acquire { wait: Millis(1_000), ..acquire(S2, 1, lock(1)) }));
     let bytes = shard.machine.snapshot();
-    assert_eq!(bytes[0], 1, "the version comes first");
+    assert_eq!(bytes[0], 2, "the version comes first");
     assert_eq!(
         shard.machine.hash(),
-        10_673_415_557_056_982_072,
+        15_051_803_725_487_716_961,
         "the form changed: raise the version, and read the old one"
     );
 
     let mut newer = bytes.clone();
-    newer[0] = 2;
-    assert_eq!(Machine::restore(&newer), Err(RestoreError::Version(2)));
+    newer[0] = 3;
+    assert_eq!(Machine::restore(&newer), Err(RestoreError::Version(3)));
+    // The form before had no configuration: no paths, no floor, no answers, in two orders.
+    let mut older = bytes.clone();
+    older[0] = 1;
+    assert_eq!(older.split_off(bytes.len() - 4), [0; 4]);
+    assert_eq!(Machine::restore(&older).as_ref(), Ok(&shard.machine));
     let mut longer = bytes;
     longer.push(0);
     assert_eq!(Machine::restore(&longer), Err(RestoreError::Trailing(1)));

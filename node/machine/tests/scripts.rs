@@ -26,7 +26,7 @@ struct Line<'a> {
     flags: Vec<&'a str>,
 }
 
-const FLAGS: [&str; 2] = ["shared", "election"];
+const FLAGS: [&str; 4] = ["shared", "election", "as-config", "as-lock"];
 
 impl<'a> Line<'a> {
     fn pair(&self, name: &str) -> Option<&'a str> {
@@ -47,7 +47,17 @@ impl<'a> Line<'a> {
 
     fn key(&self, index: usize) -> Key {
         let name = Name::new(self.words[index]).expect("a name");
-        if self.flags.contains(&"election") { Key::election(name) } else { Key::lock(name) }
+        match () {
+            () if self.flags.contains(&"election") => Key::election(name),
+            () if self.flags.contains(&"as-config") => Key::config(name),
+            () => Key::lock(name),
+        }
+    }
+
+    /// The path of a configuration, unless it is to be something else.
+    fn path(&self) -> Key {
+        let name = Name::new(self.words[1]).expect("a name");
+        if self.flags.contains(&"as-lock") { Key::lock(name) } else { Key::config(name) }
     }
 }
 
@@ -138,6 +148,30 @@ impl Runner {
                 writeln!(self.out, "{shown} → {}", names.join(" ")).unwrap();
                 return;
             }
+            "read" => {
+                let query = Query::Config { key: line.path(), version: line.number("at").map(Version) };
+                let Answer::Config(found) = self.machine.query(&query) else { panic!() };
+                writeln!(self.out, "{shown} → {}", found.map_or("none".into(), |found| version(&found))).unwrap();
+                return;
+            }
+            "versions" => {
+                let Answer::Versions(found) = self.machine.query(&Query::Versions { key: line.path() }) else {
+                    panic!()
+                };
+                writeln!(self.out, "{shown} → {}", found.iter().map(version).collect::<Vec<_>>().join(", ")).unwrap();
+                return;
+            }
+            "configs" => {
+                let query = Query::Configs {
+                    prefix: line.pair("prefix").unwrap_or_default().into(),
+                    after: line.pair("after").map(str::to_owned),
+                    limit: line.number("limit").unwrap_or(100) as u32,
+                };
+                let Answer::Configs(found) = self.machine.query(&query) else { panic!() };
+                let paths: Vec<&str> = found.iter().map(|found| found.path.as_str()).collect();
+                writeln!(self.out, "{shown} → {}", paths.join(" ")).unwrap();
+                return;
+            }
             "deadline" => {
                 writeln!(self.out, "deadline → {:?}", self.machine.next_deadline().map(|at| at.0)).unwrap();
                 return;
@@ -188,6 +222,23 @@ impl Runner {
         self.requests += 1;
         let seq = line.number("r").unwrap_or(1_000 + self.requests);
         RequestId::Native { seq, low: line.number("low").unwrap_or(1) }
+    }
+
+    fn configure(&mut self, line: &Line<'_>) -> Configure {
+        self.requests += 1;
+        Configure {
+            request: line.number("k").unwrap_or(1_000 + self.requests).into(),
+            key: line.path(),
+            change: match line.words[0] {
+                "put" => Change::Put(Content {
+                    content_type: line.pair("type").unwrap_or("text/plain").into(),
+                    value: Blob::new(line.words[2].as_bytes()),
+                }),
+                "delete" => Change::Delete,
+                _ => Change::Rollback { to: Version(line.number("to").expect("to=")) },
+            },
+            expected: line.number("expect").map(Version),
+        }
     }
 
     fn command(&mut self, line: &Line<'_>) -> Command {
@@ -244,6 +295,7 @@ impl Runner {
             "release" => Command::Release { request, key: line.key(2), lock_id: lock_id() },
             "renew" => Command::Renew { request, key: line.key(2), lock_id: lock_id(), lease: line.time("lease") },
             "break" => Command::Break { key: line.key(1), reason: "stuck".into() },
+            "put" | "delete" | "rollback" => Command::Configure(self.configure(line)),
             "cancel" => Command::Cancel { session: line.session(), request, key: line.key(2) },
             verb => panic!("no such verb: {verb}"),
         }
@@ -260,6 +312,18 @@ fn grant(grant: &Grant) -> String {
     }
     if let Some(value) = &grant.value {
         write!(text, " value={value}").unwrap();
+    }
+    text
+}
+
+fn version(view: &ConfigView) -> String {
+    let mut text = format!("version={} +{}", view.version, view.updated.0 - 1_000_000);
+    match (view.deleted, &view.value) {
+        (true, _) => text.push_str(" deleted"),
+        (false, None) => write!(text, " {} bytes {}", view.size, view.content_type).unwrap(),
+        (false, Some(value)) => {
+            write!(text, " {:?} {}", String::from_utf8_lossy(value), view.content_type).unwrap();
+        }
     }
     text
 }
@@ -297,6 +361,8 @@ fn tell(outcome: &Outcome) -> String {
         Outcome::Pending { nonce } => format!("pending nonce={nonce}"),
         Outcome::Dropped { more } => format!("dropped more={more}"),
         Outcome::StaleEpoch { current } => format!("stale-epoch current={current}"),
+        Outcome::Configured(done) => format!("version={} revision={}", done.version, done.revision),
+        Outcome::VersionMismatch { current } => format!("version-mismatch current={current}"),
         Outcome::Limit(limit) => format!("limit {limit:?}"),
         plain => format!("{plain:?}").to_lowercase(),
     }

@@ -3,6 +3,7 @@
 
 mod asked_for;
 mod attachments;
+mod configuration;
 mod durable;
 mod early_end;
 mod expiry;
@@ -95,5 +96,6 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::<asked_for::AskedFor>::default(),
         Box::<lock_delay::LockDelay>::default(),
         Box::<leaders::Leaders>::default(),
+        Box::<configuration::Configuration>::default(),
     ]
 }

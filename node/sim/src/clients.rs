@@ -1,9 +1,10 @@
 //! The population: clients as applications are, over the public client library. They open sessions, acquire, wait,
-//! hold, renew, release and read, several things at once; they fall asleep past their TTL, and die. Some stand for
+//! hold, renew, release and read, change the configuration, several things at once; they fall asleep past their TTL, and die. Some stand for
 //! election, and some only look on.
 
 mod holder;
 pub mod observers;
+pub mod paths;
 
 use std::{sync::Arc, time::Duration};
 
@@ -183,7 +184,8 @@ async fn lane(mut life: Life, session: &Session, clock: &Arc<Drifting>) -> Ends 
             return Ends::Closes;
         }
         match life.random.random_range(0..100) {
-            0..66 => holder::hold(&mut life, session, clock).await,
+            0..58 => holder::hold(&mut life, session, clock).await,
+            58..66 => paths::change(&mut life, session.client()).await,
             66..74 => observers::stand(&mut life, session).await,
             74..90 => {
                 let name = name(life.random.random_range(0..life.names));

@@ -29,7 +29,7 @@ impl fmt::Debug for Believes {
 /// One request's number, in a run.
 pub type Op = u64;
 
-/// Something that happened. Names are lock names; `early` says by how many milliseconds of its holder's clock
+/// Something that happened. Names are lock names, paths those of the configuration; `early` says by how many milliseconds of its holder's clock
 /// something ended before its time.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -127,6 +127,48 @@ pub enum Event {
         name: String,
         token: Option<Token>,
     },
+    PathAsked {
+        client: u32,
+        op: Op,
+        path: String,
+        expected: Option<u64>,
+        deletes: bool,
+    },
+    PathChanged {
+        op: Op,
+        path: String,
+        version: u64,
+        /// `None`: it was deleted.
+        value: Option<String>,
+    },
+    PathMismatch {
+        op: Op,
+        path: String,
+        current: u64,
+    },
+    PathRefused {
+        op: Op,
+        path: String,
+        why: String,
+        /// Whether it is certain that nothing was changed.
+        known: bool,
+    },
+    PathReadBegan {
+        op: Op,
+        path: String,
+    },
+    PathRead {
+        op: Op,
+        path: String,
+        /// 0 where it has no value.
+        version: u64,
+        value: Option<String>,
+    },
+    PathReadFailed {
+        op: Op,
+        path: String,
+        why: String,
+    },
     Fault {
         what: String,
     },
@@ -157,6 +199,13 @@ impl Event {
             Event::ReadFailed { .. } => "reads failed",
             Event::Elected { .. } => "elected",
             Event::LeaderSeen { .. } => "leaders seen",
+            Event::PathAsked { .. } => "paths to change",
+            Event::PathChanged { .. } => "paths changed",
+            Event::PathMismatch { .. } => "paths changed by others",
+            Event::PathRefused { .. } => "paths not changed",
+            Event::PathReadBegan { .. } => "paths to read",
+            Event::PathRead { .. } => "paths read",
+            Event::PathReadFailed { .. } => "paths not read",
             Event::Fault { .. } => "faults",
             Event::Healed => "healed",
             Event::Well => "well",

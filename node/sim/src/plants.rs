@@ -45,6 +45,9 @@ impl Layer {
 pub const ALL: &[(&str, Layer, &str)] = &[
     ("attachment-forgotten-at-home", Layer::Machine, "a session's home forgets where it is attached"),
     ("clock-goes-back", Layer::Machine, "the shard's clock follows a stamp back"),
+    ("config-expected-ignored", Layer::Machine, "a path is changed whatever version was expected"),
+    ("config-no-dedup", Layer::Machine, "a change of the configuration that is repeated is made twice"),
+    ("config-versions-restart", Layer::Machine, "a path that was deleted counts from 1 again"),
     ("dedup-not-in-snapshot", Layer::Machine, "answers that are kept for repeats are not in the snapshot"),
     ("drop-leaves-the-attempt", Layer::Machine, "a session that ends leaves its unfinished attachment"),
     ("drop-leaves-the-seat", Layer::Machine, "a session that ends stays known in its shards"),

@@ -133,6 +133,12 @@ async fn story(random: &mut StdRng, settings: &Settings) -> Record {
             None => world.wrong(format!("{name} cannot be read when all is well")),
         }
     }
+    for number in 0..clients::paths::PATHS {
+        let path = clients::paths::path(number);
+        if clients::paths::read(&operator, &world, &path, PATIENCE).await.is_none() {
+            world.wrong(format!("{path} cannot be read when all is well"));
+        }
+    }
     probe(&operator, &world).await;
     absence(&mut injector, &cluster, &world, random).await;
     phase.send_replace(Phase::Silent);

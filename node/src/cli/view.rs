@@ -47,7 +47,7 @@ pub(super) fn grant(grant: &Grant) -> Value {
 /// A lock or an election, as JSON.
 pub(super) fn object(object: &Object) -> Value {
     match object.key.kind {
-        Kind::Lock => documents::lock(object),
+        Kind::Lock | Kind::Config => documents::lock(object),
         Kind::Election => documents::leader(Some(object)),
     }
 }

@@ -361,13 +361,14 @@ impl Runner {
                 | (None, Command::Attach { session: id, .. }) => session(*id),
                 (None, _) => return None,
             },
-            Op::Read(Query::Object { key }) | Op::Observe { key, .. } => name(key.name.as_str()),
+            Op::Read(Query::Object { key } | Query::Config { key, .. } | Query::Versions { key })
+            | Op::Observe { key, .. } => name(key.name.as_str()),
             Op::Read(Query::Session { session: id }) | Op::KeepAlive { session: id } => session(*id),
             Op::Read(Query::Fence { checks }) => {
                 let all_here = checks.iter().all(|(key, _)| (first..=last).contains(&name(key.name.as_str())));
                 return (!all_here).then_some(stale);
             }
-            Op::Read(Query::List { .. } | Query::Sessions { .. }) => return None,
+            Op::Read(Query::List { .. } | Query::Sessions { .. } | Query::Configs { .. }) => return None,
         };
         (!(first..=last).contains(&hash)).then_some(stale)
     }

@@ -1,6 +1,6 @@
 //! What requests count for where queues are bounded in bytes: roughly what they take, and never much too little.
 
-use wardlock_machine::{Command, Metadata, Query};
+use wardlock_machine::{Change, Command, Metadata, Query};
 use wardlock_wire::Op;
 
 /// What any request takes beside its texts.
@@ -33,6 +33,13 @@ pub fn command(command: &Command) -> usize {
             Command::Release { key, .. } | Command::Renew { key, .. } | Command::Cancel { key, .. } => {
                 key.name.as_str().len()
             }
+            Command::Configure(ask) => {
+                let content = match &ask.change {
+                    Change::Put(content) => content.content_type.len() + content.value.len(),
+                    Change::Delete | Change::Rollback { .. } => 0,
+                };
+                ask.key.name.as_str().len() + content
+            }
             Command::Break { key, reason } => key.name.as_str().len() + reason.len(),
             _ => 0,
         }
@@ -40,8 +47,10 @@ pub fn command(command: &Command) -> usize {
 
 fn query(query: &Query) -> usize {
     match query {
-        Query::Object { key } => key.name.as_str().len(),
-        Query::List { prefix, after, .. } => prefix.len() + after.as_ref().map_or(0, String::len),
+        Query::Object { key } | Query::Config { key, .. } | Query::Versions { key } => key.name.as_str().len(),
+        Query::List { prefix, after, .. } | Query::Configs { prefix, after, .. } => {
+            prefix.len() + after.as_ref().map_or(0, String::len)
+        }
         Query::Fence { checks } => checks.iter().map(|(key, _)| FIXED + key.name.as_str().len()).sum(),
         Query::Session { .. } | Query::Sessions { .. } => 0,
     }
@@ -53,7 +62,9 @@ fn metadata(metadata: &Metadata) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use wardlock_machine::{Acquire, Incarnation, Key, Millis, Name, RequestId, SessionId};
+    use wardlock_machine::{
+        Acquire, Blob, Configure, Content, Incarnation, Key, Millis, Name, RequestId, SessionId, Version,
+    };
 
     use super::*;
 
@@ -80,6 +91,13 @@ mod tests {
         };
         let ops = [
             Op::Write(Command::Acquire(acquire)),
+            Op::Write(Command::Configure(Configure {
+                request: u128::MAX,
+                key: key.clone(),
+                change: Change::Put(Content { content_type: text.clone(), value: Blob::new(text.as_bytes()) }),
+                expected: Some(Version(u64::MAX)),
+            })),
+            Op::Read(Query::Configs { prefix: text.clone(), after: Some(text.clone()), limit: 1 }),
             Op::Write(Command::Break { key: key.clone(), reason: text }),
             Op::Read(list),
             Op::Read(Query::Fence { checks: vec![(key.clone(), wardlock_machine::Token(1)); 9] }),

@@ -34,6 +34,9 @@ pub(super) async fn run(host: Arc<Host>) {
                 totals.semaphore += counts.semaphore;
                 totals.waiters += counts.waiters;
                 totals.sessions += counts.sessions;
+                totals.configs += counts.configs;
+                totals.config_bytes += counts.config_bytes;
+                totals.config_old_bytes += counts.config_old_bytes;
             }
         }
         node.set(without_leader, &totals);

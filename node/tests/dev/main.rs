@@ -3,6 +3,7 @@
 //! One cluster runs at a time; each test starts its own.
 
 mod added;
+mod config;
 mod given;
 mod input;
 mod life;

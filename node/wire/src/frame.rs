@@ -38,12 +38,12 @@ impl Lane {
 }
 
 impl Lane {
-    /// The longest call that this lane carries from a client, in bytes: some times what the largest call takes
-    /// that is within the machine's bounds, a fence of many long names. A value can be a hundred times as large as
-    /// its bytes, and of clients there are thousands.
+    /// The longest call that this lane carries from a client, in bytes: the largest value of a configuration and
+    /// what surrounds it. What is decoded from other calls can be a hundred times as large as its bytes; they are
+    /// decoded one at a time on each thread, and weighed before they wait.
     pub const fn call_bytes(self) -> usize {
         match self {
-            Lane::Client => 256 << 10,
+            Lane::Client => (1 << 20) + (128 << 10),
             other => other.frame_bytes(),
         }
     }

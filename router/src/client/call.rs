@@ -94,10 +94,11 @@ impl Work {
                 Some(key) => Some(Target::Key(key)),
                 None => command.session().map(Target::Home),
             },
-            Op::Read(Query::Object { key }) | Op::Observe { key, .. } => Some(Target::Key(key)),
+            Op::Read(Query::Object { key } | Query::Config { key, .. } | Query::Versions { key })
+            | Op::Observe { key, .. } => Some(Target::Key(key)),
             Op::Read(Query::Fence { checks }) => checks.first().map(|(key, _)| Target::Key(key)),
             Op::Read(Query::Session { session }) | Op::KeepAlive { session } => Some(Target::Home(*session)),
-            Op::Read(Query::List { .. } | Query::Sessions { .. }) => None,
+            Op::Read(Query::List { .. } | Query::Sessions { .. } | Query::Configs { .. }) => None,
         }
     }
 

@@ -8,11 +8,11 @@ use std::{
 };
 
 use futures_util::future::try_join_all;
-use wardlock_machine::{Answer, Key, Name, Object, Query, SessionId, SessionView, Token, limits};
+use wardlock_machine::{Answer, ConfigView, Key, Name, Object, Query, SessionId, SessionView, Token, limits};
 use wardlock_placement::GroupId;
 use wardlock_wire::{Op, Response};
 
-use super::{Client, call::Work, unexpected};
+use super::{Client, call::Work, unexpected, unexpected_answer};
 use crate::{Error, routes::Target};
 
 /// A check and its place among all.
@@ -32,7 +32,7 @@ impl Client {
         for answer in self.every_shard(&query, patience).await? {
             match answer {
                 Answer::List(page) => all.extend(page),
-                other => return Err(unexpected(&Response::Answer(other))),
+                other => return Err(unexpected_answer(other)),
             }
         }
         all.sort_unstable_by(|a, b| a.key.cmp(&b.key));
@@ -53,11 +53,38 @@ impl Client {
         for answer in self.every_shard(&Query::Sessions { after, limit }, patience).await? {
             match answer {
                 Answer::Sessions(page) => all.extend(page),
-                other => return Err(unexpected(&Response::Answer(other))),
+                other => return Err(unexpected_answer(other)),
             }
         }
         all.sort_unstable_by_key(|view| view.session);
         all.dedup_by_key(|view| view.session);
+        all.truncate(limit as usize);
+        Ok(all)
+    }
+
+    /// A page of the configuration's paths that have a value and start with `prefix`, in their order and without
+    /// their values. At most [`limits::PAGE`] of them, whatever `limit` says.
+    pub async fn configs(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+        patience: Duration,
+    ) -> Result<Vec<ConfigView>, Error> {
+        let limit = limit.min(limits::PAGE as u32);
+        let query = Query::Configs { prefix: prefix.to_owned(), after: after.map(str::to_owned), limit };
+        if !query.is_within_bounds() {
+            return Err(Error::Malformed("a prefix is at most as long as a name".into()));
+        }
+        let mut all = Vec::new();
+        for answer in self.every_shard(&query, patience).await? {
+            match answer {
+                Answer::Configs(page) => all.extend(page),
+                other => return Err(unexpected_answer(other)),
+            }
+        }
+        all.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        all.dedup_by(|a, b| a.path == b.path);
         all.truncate(limit as usize);
         Ok(all)
     }
@@ -82,7 +109,7 @@ impl Client {
             let checks = part.iter().map(|(_, check)| check.clone()).collect();
             match self.read(Query::Fence { checks }, patience).await? {
                 Answer::Fence(held) if held.len() == part.len() => Ok((part, held)),
-                other => Err(unexpected(&Response::Answer(other))),
+                other => Err(unexpected_answer(other)),
             }
         });
         for (part, held) in try_join_all(asked).await? {

@@ -10,7 +10,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use wardlock_machine::{
-    Acquire, Answer, Command, Key, Name, Object, Outcome, Query, RequestId, Revision, SessionId, Token, WallMs,
+    Acquire, Answer, Command, Key, Name, Object, Outcome, Query, Revision, SessionId, Token, WallMs,
 };
 use wardlock_placement::{GroupId, NodeId, ShardMap};
 use wardlock_wire::{KeptAlive, Status};
@@ -25,7 +25,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Takes an acquire out of its queue, or gives back what it got, in the background: its caller has gone.
     fn withdraw(&self, acquire: Acquire);
 
-    /// Reads linearizably. A page of sessions is merged over all shards, by id, cut to its limit.
+    /// Reads linearizably. A page of sessions or of the configuration is merged over all shards, cut to its limit.
     fn read(&self, query: Query, patience: Duration) -> impl Future<Output = Result<Answer, Error>> + Send;
 
     /// A page of objects, merged over all shards, by name, cut to its limit.
@@ -78,8 +78,8 @@ pub trait Backend: Send + Sync + 'static {
     /// A session id that was never used.
     fn new_session_id(&self) -> SessionId;
 
-    /// A request id that was never used.
-    fn random_request(&self) -> RequestId;
+    /// The key of a request that was never used.
+    fn random_key(&self) -> u128;
 }
 
 impl Backend for Client {
@@ -131,7 +131,7 @@ impl Backend for Client {
         Client::new_session_id(self)
     }
 
-    fn random_request(&self) -> RequestId {
-        Client::random_request(self)
+    fn random_key(&self) -> u128 {
+        crate::random::any()
     }
 }

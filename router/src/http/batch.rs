@@ -64,6 +64,10 @@ impl<B: Backend> Gateway<B> {
             }
             op = route.op();
             let call = batch.item(place, query, Fields::of(body)?);
+            if let Route::Config(_) = route {
+                let detail = "values are large: read each by itself, or list with ?prefix=";
+                return Err(Problem::field("path", detail));
+            }
             if method == Method::POST {
                 call.params()?.finish()?;
             }

@@ -2,13 +2,14 @@
 
 use std::{hash::Hasher, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderMap, header};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use wardlock_machine::{Millis, limits};
 
 use super::{
     input::{self, Fields},
-    path,
+    media_type, path,
     problem::Problem,
 };
 
@@ -22,6 +23,8 @@ const KEY_BYTES: usize = 255;
 pub(super) struct Call<'a> {
     /// The body's fields; none where the call takes no body.
     pub(super) fields: Fields,
+    /// The body, where it is not read as fields.
+    pub(super) body: Bytes,
     query: Option<&'a str>,
     /// The headers of the request that carried it.
     pub(super) headers: &'a HeaderMap,
@@ -47,7 +50,7 @@ impl<'a> Call<'a> {
             let detail = format!("Idempotency-Key has 1 to {KEY_BYTES} bytes");
             return Err(Problem::field("Idempotency-Key", detail));
         }
-        Ok(Call { fields: Fields::default(), query, headers, patience, key, place: 0 })
+        Ok(Call { fields: Fields::default(), body: Bytes::new(), query, headers, patience, key, place: 0 })
     }
 
     /// The call at `place` of the batch that this call is.
@@ -55,7 +58,7 @@ impl<'a> Call<'a> {
     where
         'a: 'b,
     {
-        Call { fields, query, headers: self.headers, patience: self.patience, key: self.key, place }
+        Call { fields, body: Bytes::new(), query, headers: self.headers, patience: self.patience, key: self.key, place }
     }
 
     /// A hash of the idempotency key and of what it is for; `None` without a key.
@@ -82,16 +85,9 @@ impl<'a> Call<'a> {
     }
 }
 
-/// What a body may call itself: JSON, nothing, or a form, which is what `curl -d` calls everything. A body
-/// is read as JSON all the same. That a form may be sent by any site's page opens no door: browsers say
-/// where a request comes from, and other sites are refused by that.
+/// What a body may call itself.
 pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(given) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
-    let essence = given.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    let essence = essence.to_ascii_lowercase();
-    let suffixed = essence.strip_prefix("application/").and_then(|subtype| subtype.strip_suffix("+json"));
-    let json = essence == "application/json" || suffixed.is_some_and(|word| !word.is_empty());
-    if json || essence == "application/x-www-form-urlencoded" {
+    if headers.get(header::CONTENT_TYPE).is_none_or(media_type::is_document) {
         return Ok(());
     }
     let status = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;

@@ -3,9 +3,12 @@
 
 use serde::Serialize;
 use serde_json::Value;
-use wardlock_machine::{Grant, Millis, Object, Revision, SessionView, WallMs};
+use wardlock_machine::{ConfigView, Configured, Grant, Millis, Name, Object, Revision, SessionView, WallMs};
 
-use super::render::{Granted, HolderView, LeaderView, LockView, Seconds, SessionDoc};
+use super::{
+    config::{Document, Done, Listed},
+    render::{Granted, HolderView, LeaderView, LockView, Seconds, SessionDoc},
+};
 
 /// What an acquire or a renew answers.
 pub fn granted(grant: &Grant) -> Value {
@@ -35,6 +38,21 @@ pub fn seconds(length: Millis) -> Value {
 /// A session, with when its home's leader last heard of it.
 pub fn session(view: &SessionView, heard: Option<WallMs>) -> Value {
     document(&SessionDoc::new(view, heard))
+}
+
+/// What a change of the configuration answers.
+pub fn configured(path: &Name, done: &Configured) -> Value {
+    document(&Done::new(path, done))
+}
+
+/// A path of the configuration, with its value.
+pub fn config(view: &ConfigView) -> Value {
+    document(&Document::new(view))
+}
+
+/// One version of a path, without its value.
+pub fn config_version(view: &ConfigView) -> Value {
+    document(&Listed::from(view))
 }
 
 fn document(of: &impl Serialize) -> Value {

@@ -136,7 +136,7 @@ impl<B: Backend> Gateway<B> {
     pub(super) fn request(&self, call: &Call<'_>, op: &str, session: SessionId, name: &Name) -> RequestId {
         match call.keyed(op, &[&session.0.to_be_bytes(), name.as_str().as_bytes()]) {
             Some(key) => RequestId::Keyed { key },
-            None => self.backend().random_request(),
+            None => RequestId::Keyed { key: self.backend().random_key() },
         }
     }
 }

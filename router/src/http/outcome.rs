@@ -62,6 +62,9 @@ pub(super) fn refusal(outcome: Outcome) -> Problem {
         | Outcome::Opened { .. }
         | Outcome::Attached(_)
         | Outcome::Pending { .. }
+        | Outcome::Configured(_)
+        | Outcome::VersionMismatch { .. }
+        | Outcome::NoConfig
         | Outcome::Dropped { .. } => Problem::internal("the cluster answered another question"),
     }
 }
@@ -77,6 +80,8 @@ fn limited(limit: Limit) -> Problem {
         Limit::Waiters => ("waiters", "the lock has as many waiters as it may"),
         Limit::GrantsPerSession => ("grants-per-session", "the session holds and waits for as much as it may"),
         Limit::Sessions => ("sessions", "the shard has as many sessions as it may"),
+        Limit::Configs => ("configurations", "the path's shard has as many paths as it may"),
+        Limit::ConfigBytes => ("configuration-bytes", "the values of the path's shard have as many bytes as they may"),
         Limit::Tokens => ("tokens", "the shard has no fencing tokens left"),
     };
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota", "A bound is reached", detail).with("limit", what)

@@ -11,7 +11,8 @@
 //!    who leads `election/…`.
 //! 3. `/leader/{name}/observe` needs a name of one segment (a slash is `%2F`); any other GET below
 //!    `/leader/` asks for the leader of all that follows.
-//! 4. A name is opaque once decoded: dots, empty segments, control characters are data, and nothing is
+//! 4. `/config/{path}`: the path is all that follows, slashes too. For a POST it ends before `/rollback`.
+//! 5. A name is opaque once decoded: dots, empty segments, control characters are data, and nothing is
 //!    normalized. Invalid escapes, bytes that are not UTF-8 and lengths out of bounds are refused.
 
 use std::borrow::Cow;
@@ -42,6 +43,11 @@ pub enum Route {
     Leader(Name),
     Resign(Name),
     Observe(Name),
+    Configs,
+    Config(Name),
+    PutConfig(Name),
+    DeleteConfig(Name),
+    RollbackConfig(Name),
     FenceCheck,
     FenceAuth,
     Batch,
@@ -73,6 +79,11 @@ impl Route {
             Route::Leader(_) => "leader",
             Route::Resign(_) => "resign",
             Route::Observe(_) => "observe",
+            Route::Configs => "configs",
+            Route::Config(_) => "config",
+            Route::PutConfig(_) => "put_config",
+            Route::DeleteConfig(_) => "delete_config",
+            Route::RollbackConfig(_) => "rollback_config",
             Route::FenceCheck => "fence_check",
             Route::FenceAuth => "fence_auth",
             Route::Batch => "batch",
@@ -141,6 +152,8 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Unroutable> {
             _ => Err(Unroutable::Method("GET, HEAD, POST")),
         },
         ("sessions", Some(tail)) => session(method, tail),
+        ("config", None) => get(method, Route::Configs),
+        ("config", Some(tail)) => config(method, tail),
         ("fence", Some("check")) => post(method, Route::FenceCheck),
         // Proxies send the method of the request that they guard, and Envoy appends its path.
         ("fence", Some(tail)) if tail == "auth" || tail.starts_with("auth/") => Ok(Route::FenceAuth),
@@ -203,6 +216,20 @@ fn leader(method: &Method, tail: &str) -> Result<Route, Unroutable> {
         },
         _ if campaign.is_some() || resign.is_some() => Err(Unroutable::Method("GET, HEAD, POST")),
         _ => Err(Unroutable::Method(GET)),
+    }
+}
+
+/// A path of the configuration is all that follows, slashes too, but for a POST's verb.
+fn config(method: &Method, tail: &str) -> Result<Route, Unroutable> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(Route::Config(name(tail)?)),
+        Method::PUT => Ok(Route::PutConfig(name(tail)?)),
+        Method::DELETE => Ok(Route::DeleteConfig(name(tail)?)),
+        _ => match tail.strip_suffix("/rollback") {
+            Some(raw) if *method == Method::POST => Ok(Route::RollbackConfig(name(raw)?)),
+            Some(_) => Err(Unroutable::Method("GET, HEAD, PUT, DELETE, POST")),
+            None => Err(Unroutable::Method("GET, HEAD, PUT, DELETE")),
+        },
     }
 }
 

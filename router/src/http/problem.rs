@@ -82,8 +82,8 @@ impl Problem {
     }
 
     /// 413.
-    pub fn too_large(limit: usize) -> Problem {
-        let detail = format!("a body may have at most {limit} bytes");
+    pub fn too_large(what: &str, limit: usize) -> Problem {
+        let detail = format!("a {what} may have at most {limit} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail).with("limit", limit)
     }
 

@@ -6,6 +6,7 @@ use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+use wardlock_machine::Version;
 
 use super::problem::Problem;
 
@@ -15,6 +16,8 @@ pub(super) enum Content {
     Json,
     Problem,
     Metrics,
+    /// A value of the configuration, as it is.
+    Value,
 }
 
 impl Content {
@@ -23,6 +26,7 @@ impl Content {
             Content::Json => "application/json",
             Content::Problem => "application/problem+json",
             Content::Metrics => "text/plain; version=0.0.4; charset=utf-8",
+            Content::Value => "application/octet-stream",
         }
     }
 }
@@ -36,11 +40,15 @@ pub(super) struct Reply {
     location: Option<String>,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
+    /// What a value is, if its writer's word can be sent.
+    media_type: Option<HeaderValue>,
+    etag: Option<Version>,
 }
 
 impl Reply {
     fn new(status: StatusCode, content: Content, body: Vec<u8>) -> Reply {
-        Reply { status, body, content, location: None, retry_after: None, allow: None }
+        let (location, retry_after, allow, media_type, etag) = (None, None, None, None, None);
+        Reply { status, body, content, location, retry_after, allow, media_type, etag }
     }
 
     /// 200 with a document.
@@ -64,6 +72,22 @@ impl Reply {
         Reply::new(StatusCode::OK, Content::Metrics, text.into_bytes())
     }
 
+    /// 200 with a value as it is.
+    pub(super) fn value(body: Vec<u8>, media_type: String) -> Reply {
+        let media_type = HeaderValue::try_from(media_type).ok().filter(|value| !value.is_empty());
+        Reply { media_type, ..Reply::new(StatusCode::OK, Content::Value, body) }
+    }
+
+    /// 304: the caller has that version.
+    pub(super) fn not_modified(version: Version) -> Reply {
+        Reply::new(StatusCode::NOT_MODIFIED, Content::Value, Vec::new()).tagged(version)
+    }
+
+    /// Names the version that the answer is about.
+    pub(super) fn tagged(self, version: Version) -> Reply {
+        Reply { etag: Some(version), ..self }
+    }
+
     /// Names the new thing's own path.
     pub(super) fn at(mut self, location: String) -> Reply {
         self.location = Some(location);
@@ -84,14 +108,23 @@ impl From<Problem> for Reply {
 
 impl From<Reply> for Response {
     fn from(mut reply: Reply) -> Response {
-        if reply.content != Content::Metrics {
+        if matches!(reply.content, Content::Json | Content::Problem) {
             // For whoever reads it at a terminal.
             reply.body.push(b'\n');
         }
         let mut response = Response::new(Body::from(Bytes::from(reply.body)));
         *response.status_mut() = reply.status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content.media_type()));
+        let media_type = reply.media_type.unwrap_or_else(|| HeaderValue::from_static(reply.content.media_type()));
+        headers.insert(header::CONTENT_TYPE, media_type);
+        if reply.content == Content::Value {
+            // A browser that is shown somebody's value must not run it as a page of ours.
+            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+        }
+        if let Some(tag) = reply.etag.and_then(|version| HeaderValue::try_from(format!("\"{version}\"")).ok()) {
+            headers.insert(header::ETAG, tag);
+        }
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(after) = reply.retry_after {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);

@@ -194,8 +194,8 @@ impl Backend for Fake {
         SESSION
     }
 
-    fn random_request(&self) -> RequestId {
-        RequestId::Keyed { key: 42 }
+    fn random_key(&self) -> u128 {
+        42
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{deadlines::Deadlines, ids::*, machine::Machine, query::Counts, queue::Place, session::Home};
+use crate::{
+    config::Configs, deadlines::Deadlines, ids::*, machine::Machine, query::Counts, queue::Place, session::Home,
+};
 
 /// The indexes, by keys instead of places.
 #[derive(PartialEq)]
@@ -14,6 +16,7 @@ struct Indexes<'a> {
     deadlines: &'a Deadlines,
     counts: Counts,
     home: &'a Home,
+    configs: &'a Configs,
 }
 
 impl Machine {
@@ -29,6 +32,7 @@ impl Machine {
             deadlines: &self.ledger.deadlines,
             counts: self.ledger.counts,
             home: &self.home,
+            configs: &self.configs,
         }
     }
 }

@@ -129,6 +129,10 @@ impl Author {
                 };
                 Command::Cancel { session, request, key }
             }
+            Op::Configure(act) => {
+                self.last_key += 1;
+                act.command(model, 100 + self.last_key)
+            }
             Op::Tick => Command::Tick,
             Op::Join { who } => {
                 let session = session(*who);

@@ -51,6 +51,11 @@ const LEAST: &[(&str, u64)] = &[
     ("CloseSession → Closing", 4),
     ("CloseSession → Ended", 17),
     ("CloseSession → UnknownSession", 7),
+    ("Configure → Configured", 500),
+    ("Configure → Limit", 9),
+    ("Configure → NoConfig", 40),
+    ("Configure → StaleEpoch", 9),
+    ("Configure → VersionMismatch", 50),
     ("Confirm → Done", 50),
     ("Confirm → Limit", 2),
     ("Confirm → NotAttached", 15),
@@ -77,7 +82,6 @@ const LEAST: &[(&str, u64)] = &[
     ("Renew → Renewed", 200),
     ("Renew → StaleEpoch", 14),
     ("Renew → TooOld", 40),
-    ("Renew → WaitTimeout", 1),
     ("SetRange → Done", 20),
     ("SetRange → Limit", 4),
     ("SetRange → StaleEpoch", 16),
@@ -99,6 +103,7 @@ const LEAST: &[(&str, u64)] = &[
     ("granted from the queue, Shared", 40),
     ("granted past a queue, by priority", 16),
     ("granted, not exclusive", 350),
+    ("histories about Configs", 3),
     ("histories about Crowd", 3),
     ("histories about Everything", 3),
     ("histories about Memory", 2),
@@ -118,6 +123,7 @@ const LEAST: &[(&str, u64)] = &[
     ("release → handed over", 200),
     ("renewed while others are overdue", 30),
     ("restored", 150),
+    ("restored with a deleted path", 20),
     ("restored with a delay", 40),
     ("restored with a queue of many", 50),
     ("restored with an outbox", 4),
@@ -132,6 +138,7 @@ const LEAST: &[(&str, u64)] = &[
     ("retried Acquire → Queued", 20),
     ("retried Acquire → TooOld", 80),
     ("retried Acquire → WaitTimeout", 5),
+    ("retried Configure → Configured", 30),
     ("retried Release → Expired", 14),
     ("retried Release → Foreign", 16),
     ("retried Release → Released", 100),
@@ -247,7 +254,10 @@ impl Census {
 
     /// The same request once more.
     pub(crate) fn retried(&mut self, command: &Command, outcome: &Outcome) {
-        if matches!(command, Command::Acquire(_) | Command::Release { .. } | Command::Renew { .. }) {
+        if matches!(
+            command,
+            Command::Acquire(_) | Command::Release { .. } | Command::Renew { .. } | Command::Configure(_)
+        ) {
             self.count(format!("retried {} → {}", kind(command), kind(outcome)));
         }
     }
@@ -259,6 +269,7 @@ impl Census {
             ("restored with a queue of many", model.waiting.len() > 1),
             ("restored with a delay", !model.delays.is_empty()),
             ("restored with answers", model.guests.iter().any(|guest| !guest.answers.is_empty())),
+            ("restored with a deleted path", model.past.has_deletions()),
             ("restored with attempts", !model.asking.is_empty()),
             ("restored with an outbox", model.home.iter().any(|open| open.closing.is_some())),
         ] {

@@ -19,6 +19,7 @@ use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 mod answers;
 mod author;
 mod census;
+mod configs;
 mod lanes;
 mod locks;
 mod model;
@@ -31,7 +32,7 @@ use census::Census;
 const CASES: u32 = 140;
 
 /// How many are counted, always the same.
-const COUNTED: u32 = 60;
+const COUNTED: u32 = 90;
 
 fn config() -> ProptestConfig {
     let said = |name| std::env::var_os(name).is_some();

@@ -23,7 +23,7 @@
 
 use wardlock_machine::*;
 
-use crate::{answers::Guest, locks::*};
+use crate::{answers::Guest, configs::Past, locks::*};
 
 /// What a batch says of all its commands.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +73,8 @@ pub(crate) struct Model {
     pub(crate) given: Vec<LockId>,
     /// When the holders of each object last changed; the last entry of a key counts.
     pub(crate) changes: Vec<(Key, Revision)>,
+    /// What the configuration was.
+    pub(crate) past: Past,
     /// How often the machine chose where it was free to.
     pub(crate) freedoms: u64,
     /// The wall time and the effects of the command that runs.
@@ -142,6 +144,7 @@ impl Model {
             Command::Renew { request, key, lock_id, lease } => self.renew(*request, key, *lock_id, *lease, seen),
             Command::Break { key, reason } => self.break_open(key, reason),
             Command::Cancel { session, request, key } => self.cancel(*session, *request, key),
+            Command::Configure(ask) => self.configure(ask),
         }
     }
 

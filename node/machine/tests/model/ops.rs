@@ -4,6 +4,8 @@
 use proptest::{collection::vec, prelude::*, sample::Index};
 use wardlock_machine::*;
 
+use crate::configs::{self, Act};
+
 /// How many sessions there are; one more is spoken of and never known.
 pub(crate) const SESSIONS: u8 = 5;
 
@@ -85,6 +87,8 @@ pub(crate) enum Op {
         on: u8,
         asks: Option<Asks>,
     },
+    /// A change of the configuration.
+    Configure(Act),
     Tick,
     /// The next step of coming in.
     Join {
@@ -174,6 +178,8 @@ pub(crate) enum Theme {
     Retries,
     /// Sessions that come and go.
     Sessions,
+    /// Paths and their versions.
+    Configs,
     /// One session that does so much that its oldest answers are forgotten.
     Memory,
 }
@@ -194,6 +200,11 @@ pub(crate) fn keys() -> Vec<Key> {
     let name = |name| Name::new(name).expect("a name");
     let (lock, election) = (|text| Key::lock(name(text)), |text| Key::election(name(text)));
     vec![lock("a"), lock("ab"), lock("b"), election("a"), election("c")]
+}
+
+/// Paths of the configuration, one of them called as a lock is.
+pub(crate) fn paths() -> Vec<Name> {
+    ["a", "a/b", "ab", "b"].map(|path| Name::new(path).expect("a name")).to_vec()
 }
 
 fn length(none: u32, from: u64, to: u64) -> BoxedStrategy<Millis> {
@@ -280,8 +291,10 @@ fn op(theme: Theme) -> BoxedStrategy<Op> {
         Theme::Time => [90, 24, 24, 12, 60, 6, 6, 1],
         Theme::Retries => [72, 36, 24, 90, 12, 6, 6, 1],
         Theme::Sessions => [36, 12, 6, 12, 12, 48, 48, 4],
+        Theme::Configs => [12, 6, 3, 24, 12, 3, 3, 2],
         Theme::Memory => [100, 80, 1, 30, 1, 1, 1, 1],
     };
+    let configure = if matches!(theme, Theme::Configs) { 120 } else { 4 };
     let going = prop_oneof![
         8 => who().prop_map(|who| Op::Join { who }),
         1 => (0..=SESSIONS, 0..3u8, prop::bool::weighted(0.1)).prop_map(|(who, nonce, odd)| Op::Confirm { who, nonce, odd }),
@@ -311,6 +324,7 @@ fn op(theme: Theme) -> BoxedStrategy<Op> {
         3 => (on(), prop::bool::weighted(0.05)).prop_map(|(on, odd)| Op::Break { on, odd }),
         8 => (who(), on(), proptest::option::weighted(0.1, asks(theme)))
             .prop_map(|(who, on, asks)| Op::Cancel { who, on, asks }),
+        configure => configs::act().prop_map(Op::Configure),
         tick => Just(Op::Tick),
         come => going,
         home => home_ops,
@@ -354,6 +368,7 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
         2 => Just(Theme::Time),
         2 => Just(Theme::Retries),
         2 => Just(Theme::Sessions),
+        2 => Just(Theme::Configs),
         1 => Just(Theme::Memory),
     ];
     let length = |theme| if matches!(theme, Theme::Memory) { 130..180 } else { 30..120 };

@@ -100,6 +100,7 @@ impl Model {
                 let held = |key: &Key, token: Token| self.holders(key).any(|held| held.token() == token);
                 Answer::Fence(checks.iter().map(|(key, token)| held(key, *token)).collect())
             }
+            Query::Config { .. } | Query::Versions { .. } | Query::Configs { .. } => self.query_config(query),
         }
     }
 
@@ -112,6 +113,7 @@ impl Model {
     }
 
     fn counts(&self) -> Counts {
+        let [configs, config_bytes, config_old_bytes] = self.count_configs();
         let modes = || self.held.iter().map(|held| held.grant.mode);
         Counts {
             exclusive: modes().filter(|mode| *mode == Mode::Exclusive).count() as u64,
@@ -120,6 +122,9 @@ impl Model {
             waiters: self.waiting.len() as u64,
             sessions: self.home.iter().filter(|open| open.closing.is_none()).count() as u64,
             grants_total: self.given.len() as u64,
+            configs,
+            config_bytes,
+            config_old_bytes,
         }
     }
 
@@ -150,6 +155,7 @@ impl Model {
                 _ => prop_assert_eq!(machine.object_revision(&key), self.last_change(&key)),
             }
         }
+        self.compare_configs(machine, dice)?;
         match dice % 4 {
             0 => self.compare_lists(machine, dice / 4),
             1 => self.compare_sessions(machine),

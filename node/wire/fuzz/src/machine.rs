@@ -29,6 +29,23 @@ pub fn key(number: u8) -> Key {
     if number % 8 < 5 { Key::lock(name) } else { Key::election(name) }
 }
 
+/// A change of one of few paths; one of eight is out of bounds.
+pub fn configure(request: u8, on: u8, change: u8, expected: Option<u8>) -> Command {
+    let value = vec![change; 3 * usize::from(change)];
+    let long = if change % 8 == 7 { limits::LABEL_BYTES } else { 0 };
+    let content = Content { content_type: format!("t/{}", "y".repeat(long)), value: Blob::new(&value) };
+    Command::Configure(Configure {
+        request: request.into(),
+        key: Key::config(key(on).name),
+        change: match change % 5 {
+            0..3 => Change::Put(content),
+            3 => Change::Delete,
+            _ => Change::Rollback { to: Version(u64::from(change / 5)) },
+        },
+        expected: expected.map(|version| Version(version.into())),
+    })
+}
+
 fn batch(at: u64, commands: Vec<Command>) -> Batch {
     Batch { at: Stamp(at), wall: WallMs(at), epoch: EPOCH, commands }
 }
@@ -51,6 +68,7 @@ fn new_shard() -> Machine {
         let open = Command::OpenSession { session, holder: holder(number) };
         machine.follow(Term(1), batch(0, vec![open]));
     }
+    machine.follow(Term(1), batch(0, (0..4).map(|n| configure(n, n, n, None)).collect()));
     machine
 }
 
@@ -169,6 +187,12 @@ enum Step {
     },
     Break {
         key: u8,
+    },
+    Configure {
+        request: u8,
+        path: u8,
+        change: u8,
+        expected: Option<u8>,
     },
     Cancel {
         session: u8,
@@ -334,6 +358,7 @@ fn command(step: &Step, machine: &Machine) -> Option<Command> {
             Command::Renew { request: request.id(), key, lock_id, lease: lease.map(Length::millis) }
         }
         Step::Break { key: on } => Command::Break { key: key(*on), reason: "x".repeat(usize::from(*on) * 2) },
+        Step::Configure { request, path: on, change, expected } => configure(*request, *on, *change, *expected),
         Step::Cancel { session, key: on, request } => {
             Command::Cancel { session: of(session), request: request.id(), key: key(*on) }
         }
@@ -489,6 +514,17 @@ pub fn queries(data: &[u8]) {
         }
         (Query::Sessions { limit, .. }, Answer::Sessions(page)) => assert!(page.len() <= *limit as usize),
         (Query::Fence { checks }, Answer::Fence(verdicts)) => assert_eq!(checks.len(), verdicts.len()),
+        (Query::Configs { limit, .. }, Answer::Configs(page)) => {
+            assert!(page.len() <= *limit as usize);
+            assert!(page.windows(2).all(|pair| pair[0].path < pair[1].path), "a list out of order");
+        }
+        (Query::Versions { .. }, Answer::Versions(kept)) => {
+            assert!(kept.windows(2).all(|pair| pair[0].version > pair[1].version), "versions out of order");
+        }
+        (Query::Config { key, version }, Answer::Config(view)) => {
+            let fits = |view: &ConfigView| view.path == key.name && version.is_none_or(|at| view.version == at);
+            assert!(view.as_ref().is_none_or(fits), "{view:?} to {query:?}");
+        }
         (Query::Object { .. }, Answer::Object(_)) | (Query::Session { .. }, Answer::Session(_)) => {}
         _ => panic!("{answer:?} answers another question than {query:?}"),
     }

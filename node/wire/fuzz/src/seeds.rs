@@ -98,6 +98,7 @@ fn all_commands() -> Vec<Command> {
         Command::Cancel { session, request, key },
     ];
     all.extend((0..4).map(|n| Command::Acquire(acquire(n))));
+    all.extend((0..5).map(|n| machine::configure(n, n, n, Some(n).filter(|n| n % 2 == 0))));
     all
 }
 
@@ -118,6 +119,10 @@ fn all_queries() -> Vec<Query> {
         list(Kind::Election, "", Some(false), Some(machine::session(1)), None),
         Query::Session { session: machine::session(1) },
         Query::Sessions { after: Some(machine::session(0)), limit: 2 },
+        Query::Config { key: Key::config(machine::key(0).name), version: None },
+        Query::Config { key: Key::config(machine::key(0).name), version: Some(Version(1)) },
+        Query::Versions { key: Key::config(machine::key(0).name) },
+        Query::Configs { prefix: "a".into(), after: Some("a".into()), limit: 2 },
         Query::Fence { checks: vec![(machine::key(0), Token(1)), (machine::key(1), Token(9))] },
     ]
 }
