@@ -18,7 +18,7 @@ use wardlock_router::{
     },
     tls::Identity,
 };
-use wardlock_wire::{Body, Lane, Refusal, Response};
+use wardlock_wire::{Body, Lane, Refusal, Response, Status};
 
 fn done() -> Body {
     Body::Transfer { group: GroupId(1), to: NodeId(1) }
@@ -55,6 +55,30 @@ async fn ten_thousand_calls_share_a_connection() {
         assert_eq!(answer, Err(CallError::Refused(Refusal::NoReplica { map: MapVersion(number) })));
     }
     assert_eq!(service.calls.load(Ordering::Relaxed), 10_000);
+    assert_eq!(server.connections(), 1);
+}
+
+/// A peer may ask for more at once than may wait to be sent: it is told to ask again, and stays connected.
+#[tokio::test]
+async fn large_replies_beyond_the_bound_are_refused_one_by_one() {
+    let authority = Authority::new();
+    let (server, service) = node(&authority, 1, here());
+    let client = client(&authority);
+    client.connect_seed(&address(&server)).await.unwrap();
+    let calls = (0..100).map(|_| client.call(NodeId(1), Lane::Client, Body::Status));
+    let answering = async {
+        until("all have asked", Duration::from_secs(5), || service.held.lock().unwrap().len() == 100).await;
+        for reply in std::mem::take(&mut *service.held.lock().unwrap()) {
+            let (node, version, groups) = (NodeId(1), "x".repeat(1 << 20), Vec::new());
+            reply.send(Ok(Response::Status(Status { node, version, groups })));
+        }
+    };
+    let (answers, ()) = tokio::join!(join_all(calls), answering);
+    let refused = answers.iter().filter(|answer| **answer == Err(CallError::Refused(Refusal::Overloaded))).count();
+    let answered = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!(answered + refused, 100, "{:?}", answers.iter().find(|answer| answer.is_err()));
+    assert!(answered >= 8 && refused > 0, "{answered} were answered");
+    assert_eq!(client.call(NodeId(1), Lane::Client, done()).await, Ok(Response::Done));
     assert_eq!(server.connections(), 1);
 }
 

@@ -4,8 +4,9 @@
 //! whoever else is ready can add to the batch, and takes the whole queue in one write.
 //!
 //! # Promises
-//! 1. What is queued and not yet taken by QUIC is bounded in bytes. Calls beyond the bound are refused;
-//!    replies have a larger one, and exceeding that ends the connection: its peer asks but does not read.
+//! 1. What is queued and not yet taken by QUIC is bounded in bytes. Calls beyond the bound are refused, and large
+//!    replies are replaced by a refusal: a peer may ask for many at once. Other replies have a larger bound, and
+//!    exceeding that ends the connection: its peer asks but does not read.
 //! 2. Frames leave in the order in which they were queued.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,9 @@ use super::{
 /// A buffer larger than this is given back once it is written.
 const KEEP_BYTES: usize = 256 << 10;
 
+/// A reply beyond this is large.
+const LARGE_BYTES: usize = 64 << 10;
+
 /// How much one lane queues of calls. A single frame always fits an empty queue.
 const fn calls_bound(lane: Lane) -> usize {
     match lane {
@@ -32,9 +36,9 @@ const fn calls_bound(lane: Lane) -> usize {
     }
 }
 
-/// How much one lane queues of replies and calls together.
-const fn replies_bound(lane: Lane) -> usize {
-    2 * calls_bound(lane)
+/// How much one lane queues of calls and replies together, for a reply of this length.
+const fn replies_bound(lane: Lane, length: usize) -> usize {
+    if length > LARGE_BYTES { calls_bound(lane) } else { 2 * calls_bound(lane) }
 }
 
 /// Earlier lanes go first wherever the network is the bottleneck.
@@ -93,7 +97,7 @@ impl Outgoing {
 
     /// Queues a call.
     pub(super) fn call(&self, id: u64, body: &Body) -> Result<(), Unqueued> {
-        self.push(|buffer| frame::encode_call(id, body, self.call_bytes, buffer), calls_bound(self.lane))
+        self.push(|buffer| frame::encode_call(id, body, self.call_bytes, buffer), |_| calls_bound(self.lane))
     }
 
     /// No more messages; what is queued still leaves.
@@ -118,7 +122,7 @@ impl Outgoing {
     fn push(
         &self,
         encode: impl FnOnce(&mut BytesMut) -> Result<(), frame::FrameError>,
-        bound: usize,
+        bound: impl Fn(usize) -> usize,
     ) -> Result<(), Unqueued> {
         let mut queue = self.lock();
         if queue.state != State::Open {
@@ -126,12 +130,12 @@ impl Outgoing {
         }
         let before = queue.bytes.len();
         let held = before + queue.writing;
-        if held >= bound {
+        if held >= bound(0) {
             return Err(Unqueued::Full);
         }
         encode(&mut queue.bytes)?;
         let length = queue.bytes.len() - before;
-        if held > 0 && held + length > bound {
+        if held > 0 && held + length > bound(length) {
             queue.bytes.truncate(before);
             return Err(Unqueued::Full);
         }
@@ -159,12 +163,26 @@ impl Outgoing {
 
 impl ReplySink for Outgoing {
     fn reply(&self, id: u64, result: Result<Response, Refusal>) {
-        let (bound, limit) = (replies_bound(self.lane), self.lane.frame_bytes());
-        let reply = |result| self.push(|buffer| frame::encode(&Message::Reply { id, result }, limit, buffer), bound);
+        let limit = self.lane.frame_bytes();
+        let reply = |result| {
+            self.push(
+                |buffer| frame::encode(&Message::Reply { id, result }, limit, buffer),
+                |length| replies_bound(self.lane, length),
+            )
+        };
+        // What was read can be read again; of a change that was made this cannot be said.
+        let instead = match result {
+            Ok(Response::Outcome(_)) => Some(Refusal::OutcomeUnknown),
+            Ok(_) => Some(Refusal::Overloaded),
+            Err(_) => None,
+        };
         let mut queued = reply(result);
         if let Err(Unqueued::Frame(error)) = &queued {
             tracing::error!(%error, "a reply does not fit its lane");
             queued = reply(Err(Refusal::OutcomeUnknown));
+        }
+        if let (Err(Unqueued::Full), Some(instead)) = (&queued, instead) {
+            queued = reply(Err(instead));
         }
         if let Err(Unqueued::Full) = queued {
             code::close(&self.connection, Code::Overflow, "replies are not being read");
