@@ -160,8 +160,8 @@ impl Machine {
             let held = token.and_then(|token| spot.lock.holder(token));
             if let Some((_, waiter)) = waits.filter(|(_, waiter)| waiter.ask.request.is_same(&request)) {
                 let place = waiter.place;
-                ledger.leave(spot, place);
-                cx.settle(session, request, spot.key, || Outcome::Cancelled);
+                let waiter = ledger.leave(spot, place);
+                cx.settle(session, waiter.ask.request, spot.key, || Outcome::Cancelled);
             } else if let Some(held) = held.filter(|held| held.unfetched && held.ask.request.is_same(&request)) {
                 let token = held.token;
                 ledger.end(spot, token, EndReason::Unfetched, cx);
