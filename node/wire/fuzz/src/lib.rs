@@ -29,6 +29,7 @@ pub mod machine;
 pub mod placement;
 pub mod random;
 pub mod seeds;
+pub mod snapshot;
 pub mod wire;
 
 /// One thing that is fed bytes.
@@ -61,7 +62,7 @@ targets! {
     batches: machine::batches, seeds::batches;
     commands: machine::commands, seeds::commands;
     queries: machine::queries, seeds::queries;
-    machine_snapshots: machine::snapshots, seeds::machine_snapshots;
+    machine_snapshots: snapshot::snapshots, seeds::machine_snapshots;
     changes: placement::changes, seeds::changes;
     maps: placement::maps, seeds::maps;
     http_paths: http::paths, seeds::http_paths;
