@@ -17,6 +17,7 @@ pub mod observers;
 pub mod runner;
 pub mod sessions;
 pub mod waiters;
+pub mod watches;
 pub mod weight;
 
 use std::{sync::Arc, time::Duration};

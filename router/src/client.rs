@@ -183,6 +183,10 @@ impl Client {
             Query::Fence { ref checks } if checks.is_empty() => {
                 Either::Right(ready(Ok(Answer::Fence(Vec::new()))).boxed())
             }
+            Query::Events { .. } => {
+                let detail = "events are a shard's: they are watched, see `Client::watch`";
+                Either::Right(ready(Err(Error::Malformed(detail.into()))).boxed())
+            }
             query if !query.is_within_bounds() => {
                 Either::Right(ready(Err(Error::Malformed("it asks for more than one question may".into()))).boxed())
             }

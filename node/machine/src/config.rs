@@ -13,7 +13,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{command::*, fields, ids::*, limits, planted, query::ConfigView};
+use crate::{
+    command::*,
+    events::Events,
+    fields,
+    ids::*,
+    limits, planted,
+    query::{ConfigView, Event, What},
+};
 
 /// One version of a path.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -283,7 +290,13 @@ impl Configs {
     /// Changes a path. `revision` is the shard's last; it rises where something is changed.
     ///
     /// Refusals are not kept: they changed nothing, and a retry tries anew.
-    pub(crate) fn configure(&mut self, ask: Configure, at: &Now, revision: &mut Revision) -> Outcome {
+    pub(crate) fn configure(
+        &mut self,
+        ask: Configure,
+        at: &Now,
+        revision: &mut Revision,
+        events: &mut Events,
+    ) -> Outcome {
         if !fields::configure(&ask) {
             return Outcome::Limit(Limit::Field);
         }
@@ -317,7 +330,11 @@ impl Configs {
             }
         }
         revision.0 += 1;
+        let (deleted, size) = (content.is_none(), content.as_ref().map_or(0, |content| content.value.len() as u32));
+        let content_type = content.as_ref().map(|content| content.content_type.clone()).unwrap_or_default();
         let version = self.push(path, *revision, at.wall, content);
+        let what = What::Configured { version, deleted, content_type, size, value: None };
+        events.push(Event { revision: *revision, at: at.wall, key: ask.key, what });
         let answer = Configured { version, revision: *revision, updated: at.wall };
         self.answer(ask.request, at.stamp, answer);
         Outcome::Configured(answer)

@@ -27,6 +27,10 @@ impl Query {
                     && after.as_ref().is_none_or(|after| after.len() <= limits::NAME_BYTES)
             }
             Query::Fence { checks } => checks.len() <= limits::FENCE_CHECKS,
+            Query::Events { patterns, .. } => {
+                patterns.len() <= limits::PATTERNS
+                    && patterns.iter().all(|pattern| pattern.name.len() <= limits::NAME_BYTES)
+            }
             Query::Config { .. }
             | Query::Versions { .. }
             | Query::Object { .. }

@@ -14,12 +14,13 @@ use crate::{
     command::*,
     deadlines::Deadlines,
     effects::Cx,
+    events::Events,
     ids::*,
     limits,
     lock::{Ask, Closed, Held, Lock},
     locks::LockAt,
     planted,
-    query::Counts,
+    query::{Counts, Event, What},
     queue::{Place, Waiter},
     seat::{Keyed, Seat, SeatAt, Stored},
     table::Table,
@@ -52,6 +53,7 @@ pub(crate) struct Ledger {
     pub(crate) seats: Table<SessionId, Box<Seat>>,
     /// Index: which lock each grant is of.
     pub(crate) grants: Table<Token, LockAt>,
+    pub(crate) events: Events,
     pub(crate) deadlines: Deadlines,
     pub(crate) counts: Counts,
 }
@@ -94,10 +96,12 @@ impl Ledger {
         self.counters.token.0 + 1 < limits::TOKEN_END
     }
 
-    fn touch(&mut self, spot: &mut Spot<'_>, cx: &mut Cx<'_>) {
+    fn touch(&mut self, spot: &mut Spot<'_>, what: What, cx: &mut Cx<'_>) {
         self.counters.revision.0 += 1;
-        spot.lock.revision = self.counters.revision;
-        cx.changed(spot.key, spot.lock.revision);
+        let revision = self.counters.revision;
+        spot.lock.revision = revision;
+        self.events.push(Event { revision, at: cx.wall, key: spot.key.clone(), what });
+        cx.changed(spot.key, revision);
     }
 
     /// Grants a lock that fits. `waited` is how long the request queued, if it did.
@@ -107,9 +111,16 @@ impl Ledger {
         self.counters.token.0 += 1;
         self.counters.grants_total += 1;
         let token = self.counters.token;
-        self.touch(spot, cx);
+        let tag = KeyTag::of(spot.key);
+        let what = What::Granted {
+            lock_id: LockId { session: ask.session, token, tag },
+            mode: ask.mode,
+            holder: self.holder(&ask).client_id.clone(),
+            value: ask.value().cloned(),
+        };
+        self.touch(spot, what, cx);
         let held = Held {
-            tag: KeyTag::of(spot.key),
+            tag,
             token,
             ask,
             waited: waited.unwrap_or_default(),
@@ -170,7 +181,7 @@ impl Ledger {
                 self.deadlines.add_delay(until, spot.key);
             }
         }
-        self.touch(spot, cx);
+        self.touch(spot, What::Ended { lock_id: held.lock_id(), reason }, cx);
     }
 
     /// Ends the lock-delay, if one runs.

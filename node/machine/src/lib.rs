@@ -52,6 +52,8 @@
 //! 9. A request that was answered is not run again while its answer is kept, and a native one not after.
 //! 10. A version of a configuration never means two values: versions rise by one, and a path that comes anew starts
 //!     above every path that was forgotten.
+//! 11. Every revision is one event, and events come in the order of revisions. Whoever asks for what happened after a
+//!     revision is given all of it that it asked for, or told that some is no longer kept.
 //!
 //! # What it costs
 //!
@@ -72,6 +74,7 @@ pub mod command;
 mod config;
 mod deadlines;
 mod effects;
+mod events;
 mod fields;
 mod holders;
 pub mod ids;

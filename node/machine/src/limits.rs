@@ -50,6 +50,20 @@ pub const CONFIG_ENTRY_BYTES: usize = 256;
 pub const CONFIG_OLD: usize = 32;
 /// The most bytes of these in one shard; beyond it the oldest go first.
 pub const CONFIG_OLD_BYTES: usize = 32 << 20;
+/// How many events of locks a shard keeps for those who watch.
+pub const LOCK_EVENTS: usize = 4_096;
+/// The most bytes of these, with [`EVENT_FIXED_BYTES`] for each.
+pub const LOCK_EVENT_BYTES: usize = 1 << 20;
+/// How many events of all else a shard keeps.
+pub const EVENTS: usize = 16_384;
+/// The most bytes of these.
+pub const EVENT_BYTES: usize = 4 << 20;
+/// What an event counts for beside its texts.
+pub const EVENT_FIXED_BYTES: usize = 128;
+/// The longest value of a configuration that is told with its event; a longer one is to be read.
+pub const EVENT_VALUE_BYTES: usize = 16 << 10;
+/// The most patterns of one question for events.
+pub const PATTERNS: usize = 64;
 /// How long a keyed answer is kept.
 pub const KEY_LIFE: Millis = Millis(600_000);
 /// How many released lock ids are remembered for one session in one shard.

@@ -140,8 +140,8 @@ impl Machine {
             Command::Cancel { session, request, key } => self.cancel(session, request, key, cx),
 
             Command::Configure(ask) => {
-                let Counters { now, revision, .. } = &mut self.ledger.counters;
-                self.configs.configure(ask, &Now { stamp: *now, wall: cx.wall }, revision)
+                let Ledger { counters: Counters { now, revision, .. }, events, .. } = &mut self.ledger;
+                self.configs.configure(ask, &Now { stamp: *now, wall: cx.wall }, revision, events)
             }
         };
         outcome.into()
@@ -298,6 +298,12 @@ impl Machine {
     /// so no change is missed; an observer of a name that nobody uses may wake for nothing.
     pub fn object_revision(&self, key: &Key) -> Revision {
         self.locks.get(key).map_or(self.ledger.counters.vanished, |lock| lock.revision)
+    }
+
+    /// What happened after a revision and is kept still, in the order of revisions for each kind of object. Values of
+    /// the configuration are not with it.
+    pub fn happened(&self, after: Revision) -> impl Iterator<Item = &Event> {
+        self.ledger.events.happened(after)
     }
 
     /// How much of what there is. O(1).

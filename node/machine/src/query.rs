@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     blob::Blob,
-    command::{Grant, Metadata, Mode},
+    command::{EndReason, Grant, Metadata, Mode},
     ids::*,
 };
 
@@ -70,6 +70,26 @@ pub enum Query {
         /// At most so many; capped by the machine.
         limit: u32,
     },
+    /// A page of what happened, in its order.
+    Events {
+        /// Only what happened after this revision.
+        after: Revision,
+        /// Only what one of these fits.
+        patterns: Vec<Pattern>,
+        /// At most so many; capped by the machine.
+        limit: u32,
+    },
+}
+
+/// Which objects events are asked for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Pattern {
+    /// Of this kind.
+    pub kind: Kind,
+    /// That are called so, or whose names start so.
+    pub name: String,
+    /// Which of the two.
+    pub prefix: bool,
 }
 
 /// The answer to a [`Query`] of the same name.
@@ -91,6 +111,85 @@ pub enum Answer {
     Versions(Vec<ConfigView>),
     /// In the order of paths, without values.
     Configs(Vec<ConfigView>),
+    /// In the order of revisions.
+    Events(Result<EventPage, NoEvents>),
+}
+
+/// Something that happened to an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The shard's revision of it; no other event of the shard has the same.
+    pub revision: Revision,
+    /// When, by wall time.
+    pub at: WallMs,
+    /// To what.
+    pub key: Key,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    /// A lock has one more holder, or an election a leader.
+    Granted {
+        /// The grant.
+        lock_id: LockId,
+        /// How it is held.
+        mode: Mode,
+        /// The holder's client id.
+        holder: String,
+        /// For elections: the candidate's id.
+        value: Option<String>,
+    },
+    /// A grant has ended.
+    Ended {
+        /// Which.
+        lock_id: LockId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// A path of the configuration has a new version.
+    Configured {
+        /// Which.
+        version: Version,
+        /// It is a deletion.
+        deleted: bool,
+        /// What the value is; empty for a deletion.
+        content_type: String,
+        /// The value's length in bytes.
+        size: u32,
+        /// The value, where the version is kept still, it has no more than
+        /// [`limits::EVENT_VALUE_BYTES`](crate::limits::EVENT_VALUE_BYTES), and there is room. In the state it is
+        /// not kept twice.
+        value: Option<Blob>,
+    },
+}
+
+/// A page of events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventPage {
+    /// What happened, in its order.
+    pub events: Vec<Event>,
+    /// Up to where the page goes: all that was asked for after the one and up to the other is in it.
+    pub upto: Revision,
+}
+
+/// Why there is no page of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NoEvents {
+    /// Some that were asked for are no longer kept.
+    Compacted {
+        /// The last of which that may be said; those after it are there.
+        gone: Revision,
+        /// The shard's revision now.
+        now: Revision,
+    },
+    /// It was asked for what comes after a revision that the shard has not reached.
+    Ahead {
+        /// The shard's revision now.
+        now: Revision,
+    },
 }
 
 /// One version of a path of the configuration.

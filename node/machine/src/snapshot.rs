@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     command::Mode,
     config::Configs,
+    events::Events,
     fields,
     ids::*,
     ledger::{Counters, Ledger},
@@ -26,8 +27,8 @@ use crate::{
     session::Home,
 };
 
-/// The version of the form. Its predecessor had no configuration and is read still.
-const VERSION: u16 = 2;
+/// The version of the form. The first had no configuration, the second no events; both are read still.
+const VERSION: u16 = 3;
 
 /// Why bytes are not a machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,9 +56,10 @@ struct Image<'a> {
     seats: Vec<(&'a SessionId, Cow<'a, Seat>)>,
     home: &'a Home,
     configs: &'a Configs,
+    events: &'a Events,
 }
 
-/// Field for field an [`Image`], but for the configuration behind it.
+/// Field for field an [`Image`], but for the configuration and the events behind it.
 #[derive(Deserialize)]
 struct Restored {
     counters: Counters,
@@ -78,6 +80,7 @@ impl Machine {
             seats: ledger.seats.sorted().into_iter().map(|(id, seat)| (id, written(seat))).collect(),
             home: &self.home,
             configs: &self.configs,
+            events: &ledger.events,
         };
         postcard::to_stdvec(&(VERSION, image)).expect("plain data in memory always encodes")
     }
@@ -93,12 +96,17 @@ impl Machine {
             1 => (Configs::default(), rest),
             _ => postcard::take_from_bytes::<Configs>(rest)?,
         };
+        let (mut events, rest) = match version {
+            1 | 2 => (Events::unknown(restored.counters.revision), rest),
+            _ => postcard::take_from_bytes::<Events>(rest)?,
+        };
         if !rest.is_empty() {
             return Err(RestoreError::Trailing(rest.len()));
         }
         let Restored { counters, locks, pending, seats, mut home } = restored;
         let total = counters.grants_total;
-        let mut ledger = Ledger { counters, pending, ..Ledger::default() };
+        ensure(events.restore(counters.revision), "the events")?;
+        let mut ledger = Ledger { counters, pending, events, ..Ledger::default() };
         check_counters(&ledger.counters)?;
         check_seats(seats, &mut ledger)?;
         let locks = check_locks(locks, &mut ledger)?;

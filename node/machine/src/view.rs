@@ -140,6 +140,10 @@ impl Machine {
                 let versions = self.configs.versions(&key.name).filter(|_| key.kind == Kind::Config);
                 Answer::Versions(versions.map(|entry| entry.view(&key.name, false)).collect())
             }
+            Query::Events { after, patterns, limit } => {
+                let (limit, now) = (page(*limit), self.revision());
+                Answer::Events(self.ledger.events.page(patterns, *after, limit, now, &self.configs))
+            }
             Query::Configs { prefix, after, limit } => {
                 let named = self.configs.named(prefix, after.as_deref()).take(page(*limit));
                 Answer::Configs(named.map(|(path, entry)| entry.view(path, false)).collect())

@@ -223,21 +223,29 @@ fn a_snapshot_keeps_its_form() {
     shard.one(Command::Acquire(Acquire { lease: Some(Millis(1_000)), ..acquire(S1, 1, lock(1)) }));
     shard.one(Command::Acquire(Acquire { wait: Millis(1_000), ..acquire(S2, 1, lock(1)) }));
     let bytes = shard.machine.snapshot();
-    assert_eq!(bytes[0], 2, "the version comes first");
+    assert_eq!(bytes[0], 3, "the version comes first");
     assert_eq!(
         shard.machine.hash(),
-        15_051_803_725_487_716_961,
+        6_165_720_395_460_555_055,
         "the form changed: raise the version, and read the old one"
     );
 
     let mut newer = bytes.clone();
-    newer[0] = 3;
-    assert_eq!(Machine::restore(&newer), Err(RestoreError::Version(3)));
-    // The form before had no configuration: no paths, no floor, no answers, in two orders.
-    let mut older = bytes.clone();
-    older[0] = 1;
-    assert_eq!(older.split_off(bytes.len() - 4), [0; 4]);
-    assert_eq!(Machine::restore(&older).as_ref(), Ok(&shard.machine));
+    newer[0] = 4;
+    assert_eq!(Machine::restore(&newer), Err(RestoreError::Version(4)));
+    // The forms before had no events, and before that no configuration: no paths, no floor, no answers, in two orders.
+    let older = |version: u8| {
+        let mut older = bytes.clone();
+        older[0] = version;
+        let whole = (0..older.len()).filter(|end| Machine::restore(&older[..*end]).is_ok());
+        let [end] = whole.collect::<Vec<_>>()[..] else { panic!("it has more than one end") };
+        (end, Machine::restore(&older[..end]).unwrap())
+    };
+    let ((second, with), (first, without)) = (older(2), older(1));
+    assert_eq!(bytes[first..second], [0; 4]);
+    assert_eq!(with, without);
+    let query = Query::Object { key: lock(1) };
+    assert_eq!(with.query(&query), shard.machine.query(&query));
     let mut longer = bytes;
     longer.push(0);
     assert_eq!(Machine::restore(&longer), Err(RestoreError::Trailing(1)));

@@ -435,7 +435,16 @@ proptest! {
         let counts = machine.counts();
         prop_assert_eq!(counts.exclusive + counts.shared + counts.semaphore + counts.waiters, 0);
         let sessions = machine.open_sessions().count() + machine.closing().count();
-        prop_assert!(machine.snapshot().len() < 100 + sessions * 100 + usize::from(SESSIONS) * 40);
+        // But for what happened, which is bounded by itself.
+        let every = [Kind::Lock, Kind::Election, Kind::Config];
+        let patterns = every.map(|kind| Pattern { kind, name: String::new(), prefix: true }).to_vec();
+        let Answer::Events(Ok(past)) = machine.query(&Query::Events { after: Revision(0), patterns, limit: 1_000 })
+        else {
+            panic!("they are all there")
+        };
+        prop_assert_eq!(past.upto, machine.revision());
+        let past = postcard::to_allocvec(&past).expect("plain data encodes").len();
+        prop_assert!(machine.snapshot().len() < past + 100 + sessions * 100 + usize::from(SESSIONS) * 40);
     }
 
     /// Bytes from disks and peers never panic, and what they restore to works.

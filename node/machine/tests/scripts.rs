@@ -172,6 +172,28 @@ impl Runner {
                 writeln!(self.out, "{shown} → {}", paths.join(" ")).unwrap();
                 return;
             }
+            "watch" => {
+                let kind = line.key(1).kind;
+                let pattern = match line.words[1].strip_suffix('*') {
+                    Some(prefix) => Pattern { kind, name: prefix.into(), prefix: true },
+                    None => Pattern { kind, name: line.words[1].into(), prefix: false },
+                };
+                let after = Revision(line.number("after").unwrap_or_default());
+                let limit = line.number("limit").unwrap_or(100) as u32;
+                let query = Query::Events { after, patterns: vec![pattern], limit };
+                let Answer::Events(page) = self.machine.query(&query) else { panic!() };
+                match page {
+                    Ok(page) => {
+                        writeln!(self.out, "{shown} → up to {}", page.upto).unwrap();
+                        for event in page.events {
+                            writeln!(self.out, "  {} {} {}", event.revision, event.key.name, happened(event.what))
+                                .unwrap();
+                        }
+                    }
+                    Err(no) => writeln!(self.out, "{shown} → {no:?}").unwrap(),
+                }
+                return;
+            }
             "deadline" => {
                 writeln!(self.out, "deadline → {:?}", self.machine.next_deadline().map(|at| at.0)).unwrap();
                 return;
@@ -314,6 +336,21 @@ fn grant(grant: &Grant) -> String {
         write!(text, " value={value}").unwrap();
     }
     text
+}
+
+fn happened(what: What) -> String {
+    match what {
+        What::Granted { lock_id, mode, holder, value } => {
+            let value = value.map_or(String::new(), |value| format!(" value={value}"));
+            format!("granted to {} ({holder}) token={} {mode:?}{value}", name(lock_id.session), lock_id.token)
+        }
+        What::Ended { lock_id, reason } => format!("ended token={} {reason:?}", lock_id.token),
+        What::Configured { version, deleted: true, .. } => format!("version={version} deleted"),
+        What::Configured { version, content_type, size, value, .. } => {
+            let value = value.map(|value| String::from_utf8_lossy(&value).into_owned());
+            format!("version={version} {size} bytes {content_type} {value:?}")
+        }
+    }
 }
 
 fn version(view: &ConfigView) -> String {

@@ -25,6 +25,7 @@ use super::{
     observers::Observers,
     sessions::{Deadlines, Heard},
     waiters::Waiters,
+    watches::Watches,
     weight,
 };
 use crate::metrics::ShardMetrics;
@@ -104,6 +105,7 @@ pub struct Leader {
     sessions: Deadlines,
     waiters: Waiters,
     observers: Observers,
+    watches: Watches,
     attaching: random::Map<SessionId, Vec<Parked>>,
     /// How many acquires `attaching` holds.
     parked: usize,
@@ -129,6 +131,7 @@ impl Leader {
             sessions: Deadlines::default(),
             waiters: Waiters::default(),
             observers: Observers::default(),
+            watches: Watches::new(machine),
             attaching: random::Map::default(),
             parked: 0,
             tick_under_way: false,
@@ -198,6 +201,9 @@ impl Leader {
             Op::Observe { key, since, wait_ms } => {
                 let wait = Duration::from_millis(u64::from(wait_ms));
                 self.reads.push(Read::Observe(key, since, wait, reply));
+            }
+            Op::Watch { query, wait_ms } => {
+                self.watches.ask(machine, query, Duration::from_millis(u64::from(wait_ms)), now, reply);
             }
         }
     }
@@ -377,6 +383,7 @@ impl Leader {
         for (key, _) in &effects.changed {
             self.observers.changed(machine, key);
         }
+        self.watches.applied(machine);
         for session in effects.opened {
             if let Some((ttl, left)) = machine.session_ttl(session) {
                 self.sessions.open(session, ttl, left, now, Some(wall));
@@ -435,6 +442,7 @@ impl Leader {
     pub fn closed(&mut self, connection: u64, now: Duration) {
         self.waiters.closed(connection, now);
         self.observers.closed(connection);
+        self.watches.closed(connection);
         for parked in self.attaching.values_mut() {
             let before = parked.len();
             parked.retain(|(_, reply, _)| reply.connection() != connection);
@@ -446,6 +454,7 @@ impl Leader {
     pub fn dismiss(&mut self, now: Duration) {
         self.waiters.dismiss(now);
         self.observers.dismiss();
+        self.watches.dismiss();
         for read in self.take_reads() {
             read.into_reply().send(Err(Refusal::NoQuorum));
         }
@@ -473,7 +482,7 @@ impl Leader {
 
     /// Whether somebody waits who must hear soon if the majority gets lost.
     pub fn has_audience(&self) -> bool {
-        !self.waiters.is_empty() || !self.observers.is_empty()
+        !self.waiters.is_empty() || !self.observers.is_empty() || !self.watches.is_empty()
     }
 
     fn sweep(&mut self, now: Duration) {
@@ -493,6 +502,7 @@ impl Leader {
     /// quorum hangs must not end the sessions that it cannot hear.
     pub fn tick(&mut self, machine: &Machine, now: Duration, stalled: bool) {
         self.observers.ended(machine, now);
+        self.watches.ended(machine, now);
         self.sweep(now);
         if stalled {
             return;
@@ -519,7 +529,8 @@ impl Leader {
 
     /// When [`Self::tick`] has something to do next, as far as is known now.
     pub fn next_tick(&self, machine: &Machine) -> Option<Duration> {
-        let mut next = [self.sessions.next(), self.waiters.next(), self.observers.next()].into_iter().flatten().min();
+        let next = [self.sessions.next(), self.waiters.next(), self.observers.next(), self.watches.next()];
+        let mut next = next.into_iter().flatten().min();
         if !self.tick_under_way {
             if let Some(at) = machine.next_deadline() {
                 next = earlier(next, self.began + Duration::from_millis(at.since(self.base).0));

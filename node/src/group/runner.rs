@@ -368,7 +368,8 @@ impl Runner {
                 let all_here = checks.iter().all(|(key, _)| (first..=last).contains(&name(key.name.as_str())));
                 return (!all_here).then_some(stale);
             }
-            Op::Read(Query::List { .. } | Query::Sessions { .. } | Query::Configs { .. }) => return None,
+            Op::Read(Query::List { .. } | Query::Sessions { .. } | Query::Configs { .. } | Query::Events { .. })
+            | Op::Watch { .. } => return None,
         };
         (!(first..=last).contains(&hash)).then_some(stale)
     }

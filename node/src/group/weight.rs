@@ -10,7 +10,7 @@ const FIXED: usize = 64;
 pub fn op(op: &Op) -> usize {
     match op {
         Op::Write(write) => command(write),
-        Op::Read(read) => FIXED + query(read),
+        Op::Read(read) | Op::Watch { query: read, .. } => FIXED + query(read),
         Op::KeepAlive { .. } => FIXED,
         Op::Observe { key, .. } => FIXED + key.name.as_str().len(),
     }
@@ -51,6 +51,7 @@ fn query(query: &Query) -> usize {
         Query::List { prefix, after, .. } | Query::Configs { prefix, after, .. } => {
             prefix.len() + after.as_ref().map_or(0, String::len)
         }
+        Query::Events { patterns, .. } => patterns.iter().map(|pattern| FIXED + pattern.name.len()).sum(),
         Query::Fence { checks } => checks.iter().map(|(key, _)| FIXED + key.name.as_str().len()).sum(),
         Query::Session { .. } | Query::Sessions { .. } => 0,
     }
@@ -63,7 +64,7 @@ fn metadata(metadata: &Metadata) -> usize {
 #[cfg(test)]
 mod tests {
     use wardlock_machine::{
-        Acquire, Blob, Configure, Content, Incarnation, Key, Millis, Name, RequestId, SessionId, Version,
+        Acquire, Blob, Configure, Content, Incarnation, Key, Millis, Name, Pattern, RequestId, SessionId, Version,
     };
 
     use super::*;
@@ -101,6 +102,14 @@ mod tests {
             Op::Write(Command::Break { key: key.clone(), reason: text }),
             Op::Read(list),
             Op::Read(Query::Fence { checks: vec![(key.clone(), wardlock_machine::Token(1)); 9] }),
+            Op::Watch {
+                query: Query::Events {
+                    after: wardlock_machine::Revision(u64::MAX),
+                    patterns: vec![Pattern { kind: key.kind, name: "x".repeat(900), prefix: true }; 3],
+                    limit: u32::MAX,
+                },
+                wait_ms: u32::MAX,
+            },
             Op::Read(Query::Object { key }),
         ];
         for op in ops {

@@ -126,7 +126,7 @@ impl Host {
             Op::Write(command) if !command.is_within_bounds() => {
                 return reply.send(Ok(Response::Outcome(Outcome::Limit(Limit::Field))));
             }
-            Op::Read(query) if !query.is_within_bounds() => {
+            Op::Read(query) | Op::Watch { query, .. } if !query.is_within_bounds() => {
                 return reply.send(Err(Refusal::Malformed("it asks for more than one question may".to_owned())));
             }
             _ => {}

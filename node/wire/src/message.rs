@@ -164,6 +164,14 @@ pub enum Op {
         /// How long to hold the question, in milliseconds.
         wait_ms: u32,
     },
+    /// What happened, as soon as there is something to tell, or up to where there was nothing after `wait_ms`. It is
+    /// [`Query::Events`] without a read round: what is answered is true, and may be late.
+    Watch {
+        /// A [`Query::Events`].
+        query: Query,
+        /// How long to hold the question, in milliseconds.
+        wait_ms: u32,
+    },
 }
 
 /// What is answered.
@@ -173,7 +181,7 @@ pub enum Response {
     Raft(RaftReply),
     /// To [`Op::Write`].
     Outcome(Outcome),
-    /// To [`Op::Read`].
+    /// To [`Op::Read`] and [`Op::Watch`].
     Answer(Answer),
     /// To [`Op::Read`] of a session, with what only its home's leader remembers.
     Session {

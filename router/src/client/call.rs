@@ -98,7 +98,8 @@ impl Work {
             | Op::Observe { key, .. } => Some(Target::Key(key)),
             Op::Read(Query::Fence { checks }) => checks.first().map(|(key, _)| Target::Key(key)),
             Op::Read(Query::Session { session }) | Op::KeepAlive { session } => Some(Target::Home(*session)),
-            Op::Read(Query::List { .. } | Query::Sessions { .. } | Query::Configs { .. }) => None,
+            Op::Read(Query::List { .. } | Query::Sessions { .. } | Query::Configs { .. } | Query::Events { .. })
+            | Op::Watch { .. } => None,
         }
     }
 
@@ -141,7 +142,7 @@ impl Work {
     fn held(&self) -> Duration {
         let held = match self.asked() {
             Some(Op::Write(Command::Acquire(acquire))) => Duration::from_millis(acquire.wait.0),
-            Some(Op::Observe { wait_ms, .. }) => Duration::from_millis(u64::from(*wait_ms)),
+            Some(Op::Observe { wait_ms, .. } | Op::Watch { wait_ms, .. }) => Duration::from_millis(u64::from(*wait_ms)),
             _ => Duration::ZERO,
         };
         held.min(FOREVER)

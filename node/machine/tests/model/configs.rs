@@ -98,8 +98,18 @@ impl Model {
                 }
             }
         };
-        self.revision.0 += 1;
         let version = Version(past.count(path) as u64 + 1);
+        self.happened(
+            &ask.key,
+            What::Configured {
+                version,
+                deleted: content.is_none(),
+                content_type: content.as_ref().map(|content| content.content_type.clone()).unwrap_or_default(),
+                size: content.as_ref().map_or(0, |content| content.value.len() as u32),
+                value: None,
+            },
+        );
+        let past = &mut self.past;
         let done = Configured { version, revision: self.revision, updated: self.wall };
         past.made.push(Made { path: path.clone(), done, content });
         past.answered.push((ask.request, self.now, done));

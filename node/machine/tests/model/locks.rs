@@ -115,8 +115,8 @@ impl Model {
         self.last_token.0 + 1 < limits::TOKEN_END
     }
 
-    fn change(&mut self, key: &Key) {
-        self.revision.0 += 1;
+    fn change(&mut self, key: &Key, what: What) {
+        self.happened(key, what);
         self.changes.push((key.clone(), self.revision));
         // A row of changes of one object is told as its last.
         if self.effects.changed.last().is_some_and(|last| last.0 == *key) {
@@ -132,10 +132,12 @@ impl Model {
 
     fn give(&mut self, ask: Acquire, waited: Option<Millis>) -> Grant {
         self.last_token.0 += 1;
-        self.change(&ask.key);
         let holder = self.guest(ask.session).expect("only who is attached is granted").holder.clone();
+        let lock_id = LockId::new(ask.session, self.last_token, &ask.key);
+        let (mode, value) = (ask.mode, ask.value.clone());
+        self.change(&ask.key, What::Granted { lock_id, mode, holder: holder.client_id.clone(), value });
         let grant = Grant {
-            lock_id: LockId::new(ask.session, self.last_token, &ask.key),
+            lock_id,
             holder: holder.client_id,
             mode: ask.mode,
             lease: ask.lease,
@@ -175,7 +177,7 @@ impl Model {
             let until_wall = self.wall.after(gone.lock_delay);
             self.delays.push(Delay { key: gone.key.clone(), until, until_wall });
         }
-        self.change(&gone.key);
+        self.change(&gone.key, What::Ended { lock_id: gone.grant.lock_id, reason });
     }
 
     /// Takes a request out of its queue and tells it why.
@@ -366,7 +368,7 @@ impl Model {
             return Outcome::Limit(Limit::Field);
         }
         let broken: Vec<Grant> = self.holders(key).map(|held| held.grant.clone()).collect();
-        for grant in &broken {
+        for grant in broken.iter().rev() {
             self.end(grant.lock_id.token, EndReason::Broken);
         }
         self.delays.retain(|delay| delay.key != *key);

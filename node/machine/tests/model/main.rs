@@ -20,6 +20,7 @@ mod answers;
 mod author;
 mod census;
 mod configs;
+mod events;
 mod lanes;
 mod locks;
 mod model;

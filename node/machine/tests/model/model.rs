@@ -18,7 +18,7 @@
 //! Tokens and revisions count one by one. What ends at one moment ends in this order: leases by token, then
 //! lock-delays by name, then waits in the order of their places, so that who waited to the very end gets
 //! what became free then. A dropped session leaves its queues first, then its locks, each in the order of
-//! names. A lock-delay that has run out is noticed by a tick, by who asks anew, and by who leaves the lock or
+//! names. Who is thrown out of a lock loses it youngest first. A lock-delay that has run out is noticed by a tick, by who asks anew, and by who leaves the lock or
 //! its queue.
 
 use wardlock_machine::*;
@@ -73,6 +73,8 @@ pub(crate) struct Model {
     pub(crate) given: Vec<LockId>,
     /// When the holders of each object last changed; the last entry of a key counts.
     pub(crate) changes: Vec<(Key, Revision)>,
+    /// All that ever happened.
+    pub(crate) events: Vec<Event>,
     /// What the configuration was.
     pub(crate) past: Past,
     /// How often the machine chose where it was free to.

@@ -101,6 +101,7 @@ impl Model {
                 Answer::Fence(checks.iter().map(|(key, token)| held(key, *token)).collect())
             }
             Query::Config { .. } | Query::Versions { .. } | Query::Configs { .. } => self.query_config(query),
+            Query::Events { .. } => panic!("these are compared by themselves"),
         }
     }
 
@@ -156,6 +157,7 @@ impl Model {
             }
         }
         self.compare_configs(machine, dice)?;
+        self.compare_events(machine, dice)?;
         match dice % 4 {
             0 => self.compare_lists(machine, dice / 4),
             1 => self.compare_sessions(machine),

@@ -525,6 +525,16 @@ pub fn queries(data: &[u8]) {
             let fits = |view: &ConfigView| view.path == key.name && version.is_none_or(|at| view.version == at);
             assert!(view.as_ref().is_none_or(fits), "{view:?} to {query:?}");
         }
+        (Query::Events { after, patterns, limit }, Answer::Events(Ok(page))) => {
+            assert!(page.events.len() <= *limit as usize && page.upto >= *after);
+            let ours = |event: &Event| patterns.iter().any(|pattern| pattern.fits(&event.key));
+            assert!(page.events.iter().all(ours), "{page:?} to {query:?}");
+            let revisions: Vec<Revision> = page.events.iter().map(|event| event.revision).collect();
+            assert!(revisions.windows(2).all(|pair| pair[0] < pair[1]), "events out of order");
+            assert!(revisions.iter().all(|at| at > after && *at <= page.upto), "{page:?} to {query:?}");
+        }
+        (Query::Events { after, .. }, Answer::Events(Err(NoEvents::Ahead { now }))) => assert!(now < after),
+        (Query::Events { after, .. }, Answer::Events(Err(NoEvents::Compacted { gone, .. }))) => assert!(gone > after),
         (Query::Object { .. }, Answer::Object(_)) | (Query::Session { .. }, Answer::Session(_)) => {}
         _ => panic!("{answer:?} answers another question than {query:?}"),
     }

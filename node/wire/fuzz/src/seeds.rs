@@ -123,6 +123,9 @@ fn all_queries() -> Vec<Query> {
         Query::Config { key: Key::config(machine::key(0).name), version: Some(Version(1)) },
         Query::Versions { key: Key::config(machine::key(0).name) },
         Query::Configs { prefix: "a".into(), after: Some("a".into()), limit: 2 },
+        events(0, [Kind::Lock, Kind::Election, Kind::Config].map(|kind| ("", kind, true)).to_vec()),
+        events(5, vec![("a", Kind::Lock, false), ("a/", Kind::Config, true)]),
+        events(u64::MAX, vec![]),
         Query::Fence { checks: vec![(machine::key(0), Token(1)), (machine::key(1), Token(9))] },
     ]
 }
@@ -142,6 +145,7 @@ fn all_messages() -> Vec<Message> {
     bodies.extend(all_commands().into_iter().map(|command| shard(Op::Write(command))));
     bodies.extend(all_queries().into_iter().map(|query| shard(Op::Read(query))));
     bodies.push(shard(Op::KeepAlive { session }));
+    bodies.push(shard(Op::Watch { query: events(3, vec![("a", Kind::Lock, true)]), wait_ms: 50 }));
     bodies.push(shard(Op::Observe { key: key.clone(), since: Revision(4), wait_ms: 50 }));
     let (from, to) = (ReplicaId(7), ReplicaId(8));
     bodies.extend(requests().into_iter().map(|request| Body::Raft { group, from, to, request }));
@@ -276,6 +280,12 @@ pub fn batches() -> Vec<Vec<u8>> {
 /// Histories.
 pub fn commands() -> Vec<Vec<u8>> {
     mixed(32, 400)
+}
+
+/// A question for events: what is called so, or starts so.
+fn events(after: u64, patterns: Vec<(&str, Kind, bool)>) -> Query {
+    let pattern = |(name, kind, prefix): (&str, Kind, bool)| Pattern { kind, name: name.into(), prefix };
+    Query::Events { after: Revision(after), patterns: patterns.into_iter().map(pattern).collect(), limit: 10 }
 }
 
 /// Questions.
