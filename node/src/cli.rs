@@ -26,6 +26,7 @@ mod session;
 pub mod signals;
 mod telling;
 mod view;
+mod watch;
 
 pub use cluster::Cluster as ClusterView;
 
@@ -63,6 +64,7 @@ enum Command {
     Lock(lock::LockArgs),
     Elect(elect::ElectArgs),
     Config(config::ConfigArgs),
+    Watch(watch::WatchArgs),
     Session(session::SessionArgs),
     Cluster(cluster::ClusterArgs),
     Completions(completions::CompletionsArgs),
@@ -78,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Lock(args) => block_on(lock::run(args)),
         Command::Elect(args) => block_on(elect::run(args)),
         Command::Config(args) => block_on(config::run(args)),
+        Command::Watch(args) => block_on(watch::run(args)),
         Command::Session(args) => block_on(session::run(args)),
         Command::Cluster(args) => block_on(cluster::run(args)),
         Command::Completions(args) => completions::run(&args),

@@ -86,6 +86,9 @@ fn describe() {
         "wardlock_configuration_bytes",
         "Bytes of the configuration in the shards that this node leads: current values, and earlier versions"
     );
+    describe_gauge!("wardlock_watchers", "Watches that are open at this node's gateway");
+    describe_histogram!("wardlock_watch_lag_seconds", "From what happened to its being told, by wall clocks");
+    describe_counter!("wardlock_watch_resets_total", "Watches that were told of a gap, by reason");
     describe_gauge!("wardlock_lock_waiters", "Queued requests in the shards that this node leads");
     describe_gauge!("wardlock_sessions", "Open sessions that are at home in the shards that this node leads");
     describe_counter!("wardlock_session_expired_total", "Sessions that ended, by reason");

@@ -48,6 +48,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod vital;
+mod watch;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -77,6 +78,7 @@ pub use self::{
     lock::{Lock, LockError},
     session::{OpenError, Session, SessionBuilder},
     vital::SessionState,
+    watch::{ParseTokenError, Watch, WatchBuilder, WatchError, WatchToken, Watched},
 };
 use crate::{Error, random};
 
@@ -90,6 +92,7 @@ struct Inner {
     core: Arc<Core>,
     keeper: Arc<Keeper>,
     janitor: Janitor,
+    feeds: watch::Feeds,
     _stop: DropGuard,
 }
 
@@ -120,7 +123,9 @@ impl Client {
         let (stopped, kept, keeping) = (stop.clone(), core.clone(), keeper.clone());
         tokio::spawn(async move { stopped.run_until_cancelled(keeping.run(&kept)).await });
         let janitor = Janitor::start(core.clone());
-        Client { inner: Arc::new(Inner { core, keeper, janitor, _stop: stop.drop_guard() }) }
+        Client {
+            inner: Arc::new(Inner { core, keeper, janitor, feeds: watch::Feeds::default(), _stop: stop.drop_guard() }),
+        }
     }
 
     /// Waits until a shard map is known.

@@ -12,7 +12,7 @@
 //!
 //! # Rooms
 //! [`path`] says which call is meant; [`input`], `media_type` and `call` what is asked; `locks`, `sessions`,
-//! `elections`, `observe`, `config`, `fence`, `cluster` and `batch` answer; `outcome` and [`problem`] refuse; `render` and `reply`
+//! `elections`, `observe`, `watch`, `config`, `fence`, `cluster` and `batch` answer; `outcome` and [`problem`] refuse; `render` and `reply`
 //! write it down; [`server`] owns the sockets.
 
 pub mod backend;
@@ -34,6 +34,7 @@ mod render;
 mod reply;
 pub mod server;
 mod sessions;
+pub mod watch;
 
 use std::{
     collections::HashMap,
@@ -106,13 +107,16 @@ struct Inner<B> {
     durations: Durations,
     /// Who may have a value of the configuration in memory.
     values: Semaphore,
+    /// Who may watch.
+    watches: Arc<Semaphore>,
 }
 
 impl<B: Backend> Gateway<B> {
     /// A gateway to `backend`.
     pub fn new(backend: B, info: GatewayInfo) -> Gateway<B> {
         let (stopping, values) = (CancellationToken::new(), Semaphore::new(VALUES));
-        Gateway(Arc::new(Inner { backend, info, stopping, durations: Durations::default(), values }))
+        let watches = Arc::new(Semaphore::new(watch::WATCHES));
+        Gateway(Arc::new(Inner { backend, info, stopping, durations: Durations::default(), values, watches }))
     }
 
     /// Answers one request.
@@ -149,6 +153,7 @@ impl<B: Backend> Gateway<B> {
             }
             match route {
                 Route::Observe(name) => self.observe(name, call).await,
+                Route::Watch => self.watch(call).await,
                 Route::Batch => self.batch(call).await.map(Response::from),
                 route => self.answer(route, call).await.map(Response::from),
             }
@@ -188,7 +193,9 @@ impl<B: Backend> Gateway<B> {
             Route::Readyz => self.ready(),
             Route::Metrics => Ok(Reply::metrics((self.info().metrics)())),
             // These have no plain reply, or hold other calls; their callers keep them out of here.
-            Route::FenceAuth | Route::Observe(_) | Route::Batch => Err(Problem::internal("not a plain call")),
+            Route::FenceAuth | Route::Observe(_) | Route::Watch | Route::Batch => {
+                Err(Problem::internal("not a plain call"))
+            }
         }
     }
 

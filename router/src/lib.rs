@@ -14,6 +14,7 @@ pub mod tls;
 pub use address::split_host_port;
 pub use client::{
     Builder, Client, Clock, Config, ConfigError, ConnectError, Connected, Dialer, Election, Guard, LeaderWatch,
-    Leadership, Lock, LockError, OpenError, ServerError, Session, SessionState,
+    Leadership, Lock, LockError, OpenError, ServerError, Session, SessionState, Watch, WatchBuilder, WatchError,
+    WatchToken, Watched,
 };
 pub use error::Error;

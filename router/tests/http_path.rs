@@ -47,6 +47,7 @@ fn added_calls() {
     for (method, path, route) in [
         ("GET", "/locks", Route::Locks),
         ("GET", "/config", Route::Configs),
+        ("GET", "/watch", Route::Watch),
         ("GET", "/config/a/b", Route::Config(name("a/b"))),
         ("HEAD", "/config/a%2Fb", Route::Config(name("a/b"))),
         ("GET", "/config/a/rollback", Route::Config(name("a/rollback"))),

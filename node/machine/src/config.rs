@@ -82,6 +82,27 @@ impl Versions {
     }
 }
 
+/// What a request was answered. A refusal is kept as well: whoever was told that nothing was done must not see it done
+/// after all, by an earlier attempt of the same request that comes late.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Kept {
+    Configured(Configured),
+    Mismatch { current: Version },
+    NoConfig,
+    Limit(Limit),
+}
+
+impl From<Kept> for Outcome {
+    fn from(kept: Kept) -> Outcome {
+        match kept {
+            Kept::Configured(done) => Outcome::Configured(done),
+            Kept::Mismatch { current } => Outcome::VersionMismatch { current },
+            Kept::NoConfig => Outcome::NoConfig,
+            Kept::Limit(limit) => Outcome::Limit(limit),
+        }
+    }
+}
+
 /// The paths of a shard.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Configs {
@@ -91,7 +112,7 @@ pub(crate) struct Configs {
     /// Requests that were answered, oldest first, and until when that is remembered.
     answered: VecDeque<(Stamp, u128)>,
     /// What they were answered.
-    answers: BTreeMap<u128, Configured>,
+    answers: BTreeMap<u128, Kept>,
     /// Index: what is history, by the revision at which it was made.
     #[serde(skip)]
     old: BTreeMap<Revision, Name>,
@@ -149,7 +170,7 @@ impl Configs {
     }
 
     /// What a request was answered, while that is remembered.
-    fn answered(&mut self, request: u128, now: Stamp) -> Option<Configured> {
+    fn answered(&mut self, request: u128, now: Stamp) -> Option<Kept> {
         while let Some((until, first)) = self.answered.front().copied()
             && until <= now
         {
@@ -159,7 +180,7 @@ impl Configs {
         self.answers.get(&request).copied().filter(|_| !planted!("config-no-dedup"))
     }
 
-    fn answer(&mut self, request: u128, now: Stamp, answer: Configured) {
+    fn answer(&mut self, request: u128, now: Stamp, answer: Kept) {
         if self.answers.insert(request, answer).is_none() {
             self.answered.push_back((now.after(limits::KEY_LIFE), request));
         }
@@ -280,7 +301,24 @@ impl Configs {
     }
 }
 
-/// A change that is to be made.
+/// The form before refusals were kept.
+#[derive(Deserialize)]
+pub(crate) struct ConfigsBefore {
+    paths: BTreeMap<Name, Versions>,
+    floor: Version,
+    answered: VecDeque<(Stamp, u128)>,
+    answers: BTreeMap<u128, Configured>,
+}
+
+impl From<ConfigsBefore> for Configs {
+    fn from(before: ConfigsBefore) -> Configs {
+        let ConfigsBefore { paths, floor, answered, answers } = before;
+        let answers = answers.into_iter().map(|(request, done)| (request, Kept::Configured(done))).collect();
+        Configs { paths, floor, answered, answers, ..Configs::default() }
+    }
+}
+
+/// When a change is made.
 pub(crate) struct Now {
     pub(crate) stamp: Stamp,
     pub(crate) wall: WallMs,
@@ -288,8 +326,6 @@ pub(crate) struct Now {
 
 impl Configs {
     /// Changes a path. `revision` is the shard's last; it rises where something is changed.
-    ///
-    /// Refusals are not kept: they changed nothing, and a retry tries anew.
     pub(crate) fn configure(
         &mut self,
         ask: Configure,
@@ -301,32 +337,41 @@ impl Configs {
             return Outcome::Limit(Limit::Field);
         }
         if let Some(answer) = self.answered(ask.request, at.stamp) {
-            return Outcome::Configured(answer);
+            return answer.into();
         }
+        let request = ask.request;
+        let answer = self.decide(ask, at, revision, events);
+        if !(planted!("config-refusals-forgotten") && !matches!(answer, Kept::Configured(_))) {
+            self.answer(request, at.stamp, answer);
+        }
+        answer.into()
+    }
+
+    fn decide(&mut self, ask: Configure, at: &Now, revision: &mut Revision, events: &mut Events) -> Kept {
         let path = &ask.key.name;
         let current = self.current(path);
         let version = current.map_or(Version(0), |current| current.version);
         if ask.expected.is_some_and(|expected| expected != version) && !planted!("config-expected-ignored") {
-            return Outcome::VersionMismatch { current: version };
+            return Kept::Mismatch { current: version };
         }
         let replaced = current.map_or(0, |current| current.bytes(path));
         let content = match ask.change {
             Change::Put(content) => Some(content),
-            Change::Delete if current.is_none() => return Outcome::NoConfig,
+            Change::Delete if current.is_none() => return Kept::NoConfig,
             Change::Delete => None,
             Change::Rollback { to } => match self.version(path, to).and_then(|entry| entry.content.clone()) {
                 Some(content) => Some(content),
-                None => return Outcome::NoConfig,
+                None => return Kept::NoConfig,
             },
         };
         if let Some(content) = &content {
             let bytes =
                 limits::CONFIG_ENTRY_BYTES + path.as_str().len() + content.value.len() + content.content_type.len();
             if self.live_bytes - replaced + bytes > limits::CONFIG_BYTES {
-                return Outcome::Limit(Limit::ConfigBytes);
+                return Kept::Limit(Limit::ConfigBytes);
             }
             if version == Version(0) && self.live >= limits::CONFIGS {
-                return Outcome::Limit(Limit::Configs);
+                return Kept::Limit(Limit::Configs);
             }
         }
         revision.0 += 1;
@@ -335,8 +380,6 @@ impl Configs {
         let version = self.push(path, *revision, at.wall, content);
         let what = What::Configured { version, deleted, content_type, size, value: None };
         events.push(Event { revision: *revision, at: at.wall, key: ask.key, what });
-        let answer = Configured { version, revision: *revision, updated: at.wall };
-        self.answer(ask.request, at.stamp, answer);
-        Outcome::Configured(answer)
+        Kept::Configured(Configured { version, revision: *revision, updated: at.wall })
     }
 }

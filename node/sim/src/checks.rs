@@ -14,6 +14,7 @@ mod one_holder;
 mod reads;
 mod replicas;
 mod tokens;
+mod told;
 mod watches;
 
 use std::{
@@ -97,5 +98,6 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::<lock_delay::LockDelay>::default(),
         Box::<leaders::Leaders>::default(),
         Box::<configuration::Configuration>::default(),
+        Box::<told::Told>::default(),
     ]
 }

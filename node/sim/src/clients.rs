@@ -5,6 +5,7 @@
 mod holder;
 pub mod observers;
 pub mod paths;
+pub mod watchers;
 
 use std::{sync::Arc, time::Duration};
 

@@ -29,6 +29,15 @@ impl fmt::Debug for Believes {
 /// One request's number, in a run.
 pub type Op = u64;
 
+/// What a watch tells.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Told {
+    Granted { token: Token, mode: Mode },
+    Ended { token: Token },
+    Version { version: u64, deleted: bool, value: Option<String> },
+}
+
 /// Something that happened. Names are lock names, paths those of the configuration; `early` says by how many milliseconds of its holder's clock
 /// something ended before its time.
 #[derive(Clone, Debug)]
@@ -169,6 +178,21 @@ pub enum Event {
         path: String,
         why: String,
     },
+    /// Somebody watches from here on, to the end.
+    WatchOpened {
+        watcher: u32,
+    },
+    Told {
+        watcher: u32,
+        shard: u32,
+        revision: u64,
+        name: Arc<str>,
+        told: Told,
+    },
+    WatchBroken {
+        watcher: u32,
+        why: String,
+    },
     Fault {
         what: String,
     },
@@ -206,6 +230,9 @@ impl Event {
             Event::PathReadBegan { .. } => "paths to read",
             Event::PathRead { .. } => "paths read",
             Event::PathReadFailed { .. } => "paths not read",
+            Event::WatchOpened { .. } => "watches",
+            Event::Told { .. } => "told",
+            Event::WatchBroken { .. } => "watches broken",
             Event::Fault { .. } => "faults",
             Event::Healed => "healed",
             Event::Well => "well",

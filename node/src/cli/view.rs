@@ -28,6 +28,15 @@ pub(super) fn age(since: WallMs) -> String {
     humantime::format_duration(Duration::from_secs(ms / 1000)).to_string()
 }
 
+/// A kind in the API's words.
+pub(super) fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Lock => "lock",
+        Kind::Election => "election",
+        Kind::Config => "config",
+    }
+}
+
 /// A mode in the API's words.
 pub(super) fn mode(mode: Mode) -> String {
     match mode {

@@ -9,6 +9,7 @@ mod input;
 mod life;
 #[path = "../support/mod.rs"]
 mod support;
+mod watch;
 
 use std::time::{Duration, SystemTime};
 

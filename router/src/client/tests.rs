@@ -5,3 +5,4 @@ mod elections;
 mod fake;
 mod guards;
 mod sessions;
+mod watches;

@@ -10,15 +10,22 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use wardlock_machine::{
-    Acquire, Answer, Command, Key, Name, Object, Outcome, Query, Revision, SessionId, Token, WallMs,
+    Acquire, Answer, Command, Key, Name, Object, Outcome, Pattern, Query, Revision, SessionId, Token, WallMs,
 };
 use wardlock_placement::{GroupId, NodeId, ShardMap};
 use wardlock_wire::{KeptAlive, Status};
 
-use crate::{Client, Error};
+use super::watch::Events;
+use crate::{
+    Client, Error,
+    client::{Watch, WatchError, WatchToken},
+};
 
 /// A cluster, as the gateway uses it.
 pub trait Backend: Send + Sync + 'static {
+    /// What [`Backend::watch`] opens.
+    type Watch: Events;
+
     /// Logs a command on the shard that it belongs to. A queued acquire is answered when it is settled.
     fn write(&self, command: Command, patience: Duration) -> impl Future<Output = Result<Outcome, Error>> + Send;
 
@@ -61,6 +68,14 @@ pub trait Backend: Send + Sync + 'static {
         wait: Duration,
     ) -> impl Future<Output = Result<(Option<Object>, Revision), Error>> + Send;
 
+    /// A watch of what these patterns fit, since a token or from now on.
+    fn watch(
+        &self,
+        patterns: Vec<Pattern>,
+        since: Option<WatchToken>,
+        patience: Duration,
+    ) -> impl Future<Output = Result<Self::Watch, WatchError>> + Send;
+
     /// The shard map, as it is known here.
     fn map(&self) -> Arc<ShardMap>;
 
@@ -83,6 +98,8 @@ pub trait Backend: Send + Sync + 'static {
 }
 
 impl Backend for Client {
+    type Watch = Watch;
+
     async fn write(&self, command: Command, patience: Duration) -> Result<Outcome, Error> {
         Client::write(self, command, patience).await
     }
@@ -113,6 +130,20 @@ impl Backend for Client {
 
     async fn observe(&self, key: Key, since: Revision, wait: Duration) -> Result<(Option<Object>, Revision), Error> {
         Client::observe(self, key, since, wait).await
+    }
+
+    async fn watch(
+        &self,
+        patterns: Vec<Pattern>,
+        since: Option<WatchToken>,
+        patience: Duration,
+    ) -> Result<Watch, WatchError> {
+        let builder = patterns.into_iter().fold(Client::watch(self), |builder, pattern| builder.pattern(pattern));
+        let builder = builder.patience(patience);
+        match since {
+            Some(token) => builder.since(token).open().await,
+            None => builder.open().await,
+        }
     }
 
     fn map(&self) -> Arc<ShardMap> {

@@ -59,7 +59,7 @@ impl<B: Backend> Gateway<B> {
                 true => path::route(&method, path)?,
                 false => path::route(&method, &format!("{PREFIX}{path}"))?,
             };
-            if let Route::Batch | Route::Observe(_) | Route::FenceAuth | Route::Metrics = route {
+            if let Route::Batch | Route::Observe(_) | Route::Watch | Route::FenceAuth | Route::Metrics = route {
                 return Err(Problem::field("path", "this call cannot be in a batch"));
             }
             op = route.op();

@@ -95,18 +95,29 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(status, "unsupported-media-type", "The body is not JSON", detail))
 }
 
-/// The parameters of a query, each taken once.
+/// The parameters of a query, each taken once for each time that it is there.
 pub(super) struct Params(Vec<(String, String)>);
 
 impl Params {
     /// One parameter, at most as long as a name.
     pub(super) fn take(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
+        self.take_long(name, limits::NAME_BYTES)
+    }
+
+    /// One parameter, at most so long.
+    pub(super) fn take_long(&mut self, name: &'static str, bytes: usize) -> Result<Option<String>, Problem> {
         let Some(at) = self.0.iter().position(|(key, _)| key == name) else { return Ok(None) };
         let (_, value) = self.0.swap_remove(at);
-        if value.len() > limits::NAME_BYTES {
-            return Err(Problem::field(name, format!("{name} may have at most {} bytes", limits::NAME_BYTES)));
+        if value.len() > bytes {
+            return Err(Problem::field(name, format!("{name} may have at most {bytes} bytes")));
         }
         Ok(Some(value))
+    }
+
+    /// A length of time in seconds, at most `max`.
+    pub(super) fn seconds(&mut self, name: &'static str, max: Millis) -> Result<Option<Duration>, Problem> {
+        let text = self.take(name)?;
+        text.map(|text| input::header_seconds(name, &text, Millis(0), max)).transpose()
     }
 
     /// How many are asked for: 1 to a page, 100 where it is not said.

@@ -332,15 +332,45 @@ enum Shown<'a> {
     Base64(String),
 }
 
+/// A value as it stands in a document, and how it is encoded there.
+fn shown<'a>(content_type: &str, bytes: &'a [u8]) -> (Shown<'a>, Option<&'static str>) {
+    let json = media_type::is_json(content_type).then(|| serde_json::from_slice(bytes).ok()).flatten();
+    match (json, std::str::from_utf8(bytes)) {
+        (Some(json), _) => (Shown::Json(json), None),
+        (None, Ok(text)) => (Shown::Text(text), None),
+        (None, Err(_)) => (Shown::Base64(BASE64_STANDARD.encode(bytes)), Some("base64")),
+    }
+}
+
+/// What an event says of a version. A value that is too large for events, or gone, is left out: it is to be read.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EventValue<'a> {
+    version: Version,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Shown<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u32>,
+}
+
+impl<'a> EventValue<'a> {
+    pub(super) fn new(version: Version, content_type: &'a str, size: u32, value: Option<&'a [u8]>) -> EventValue<'a> {
+        let (value, encoding) = value.map(|value| shown(content_type, value)).unzip();
+        EventValue { version, value, encoding: encoding.flatten(), content_type: Some(content_type), size: Some(size) }
+    }
+
+    pub(super) fn deleted(version: Version) -> EventValue<'a> {
+        EventValue { version, value: None, encoding: None, content_type: None, size: None }
+    }
+}
+
 impl<'a> Document<'a> {
     pub(super) fn new(view: &'a ConfigView) -> Document<'a> {
-        let bytes = view.value.as_deref().unwrap_or_default();
-        let json = media_type::is_json(&view.content_type).then(|| serde_json::from_slice(bytes).ok()).flatten();
-        let (value, encoding) = match (json, std::str::from_utf8(bytes)) {
-            (Some(json), _) => (Shown::Json(json), None),
-            (None, Ok(text)) => (Shown::Text(text), None),
-            (None, Err(_)) => (Shown::Base64(BASE64_STANDARD.encode(bytes)), Some("base64")),
-        };
+        let (value, encoding) = shown(&view.content_type, view.value.as_deref().unwrap_or_default());
         Document { path: &view.path, value, encoding, version: VersionView::from(view) }
     }
 }

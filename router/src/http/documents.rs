@@ -5,10 +5,12 @@ use serde::Serialize;
 use serde_json::Value;
 use wardlock_machine::{ConfigView, Configured, Grant, Millis, Name, Object, Revision, SessionView, WallMs};
 
+use super::watch::EventView;
 use super::{
     config::{Document, Done, Listed},
     render::{Granted, HolderView, LeaderView, LockView, Seconds, SessionDoc},
 };
+use crate::client::Watched;
 
 /// What an acquire or a renew answers.
 pub fn granted(grant: &Grant) -> Value {
@@ -53,6 +55,11 @@ pub fn config(view: &ConfigView) -> Value {
 /// One version of a path, without its value.
 pub fn config_version(view: &ConfigView) -> Value {
     document(&Listed::from(view))
+}
+
+/// Something that happened.
+pub fn event(watched: &Watched) -> Value {
+    document(&EventView::from(watched))
 }
 
 fn document(of: &impl Serialize) -> Value {

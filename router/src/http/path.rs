@@ -43,6 +43,7 @@ pub enum Route {
     Leader(Name),
     Resign(Name),
     Observe(Name),
+    Watch,
     Configs,
     Config(Name),
     PutConfig(Name),
@@ -79,6 +80,7 @@ impl Route {
             Route::Leader(_) => "leader",
             Route::Resign(_) => "resign",
             Route::Observe(_) => "observe",
+            Route::Watch => "watch",
             Route::Configs => "configs",
             Route::Config(_) => "config",
             Route::PutConfig(_) => "put_config",
@@ -157,6 +159,7 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Unroutable> {
         ("fence", Some("check")) => post(method, Route::FenceCheck),
         // Proxies send the method of the request that they guard, and Envoy appends its path.
         ("fence", Some(tail)) if tail == "auth" || tail.starts_with("auth/") => Ok(Route::FenceAuth),
+        ("watch", None) => get(method, Route::Watch),
         ("batch", None) => post(method, Route::Batch),
         ("cluster", None) => get(method, Route::Cluster),
         ("cluster", Some("shards")) => get(method, Route::Shards),

@@ -81,7 +81,8 @@ impl From<&Grant> for Granted {
     }
 }
 
-fn mode_name(mode: Mode) -> (&'static str, Option<u32>) {
+/// A mode's name, and of a semaphore its permits.
+pub(super) fn mode_name(mode: Mode) -> (&'static str, Option<u32>) {
     match mode {
         Mode::Exclusive => ("exclusive", None),
         Mode::Shared => ("shared", None),

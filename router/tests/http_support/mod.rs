@@ -20,8 +20,8 @@ use wardlock_placement::{
     Epoch, Group, GroupId, HashKey, MapVersion, Node, NodeId, Range, Replica, ReplicaId, ShardMap,
 };
 use wardlock_router::{
-    Error,
-    http::{Backend, Gateway, GatewayInfo},
+    Error, WatchError, WatchToken, Watched,
+    http::{Backend, Gateway, GatewayInfo, watch::Events},
 };
 use wardlock_wire::{GroupStatus, KeptAlive, Status};
 
@@ -44,6 +44,8 @@ pub(crate) struct State {
     pub(crate) observed: watch::Sender<(Option<Object>, Revision)>,
     pub(crate) withdrawn: Mutex<Vec<(SessionId, RequestId, Key)>>,
     pub(crate) transfers: Mutex<Vec<(GroupId, NodeId)>>,
+    pub(crate) watched: Mutex<Vec<(Vec<Pattern>, Option<WatchToken>)>>,
+    pub(crate) watches: Mutex<VecDeque<Result<Told, WatchError>>>,
 }
 
 impl std::ops::Deref for Fake {
@@ -66,6 +68,8 @@ impl Fake {
             observed: watch::Sender::new((None, Revision(0))),
             withdrawn: Mutex::default(),
             transfers: Mutex::default(),
+            watched: Mutex::default(),
+            watches: Mutex::default(),
         }))
     }
 
@@ -99,7 +103,33 @@ impl Fake {
     }
 }
 
+/// What is told to a watch that a test opens.
+pub(crate) struct Told {
+    pub(crate) events: tokio::sync::mpsc::UnboundedReceiver<Result<Watched, WatchError>>,
+    pub(crate) token: WatchToken,
+}
+
+impl Events for Told {
+    async fn next(&mut self) -> Result<Watched, WatchError> {
+        match self.events.recv().await {
+            Some(next) => next,
+            None => pending().await,
+        }
+    }
+
+    fn token(&mut self) -> WatchToken {
+        self.token.clone()
+    }
+}
+
 impl Backend for Fake {
+    type Watch = Told;
+
+    async fn watch(&self, patterns: Vec<Pattern>, since: Option<WatchToken>, _: Duration) -> Result<Told, WatchError> {
+        self.watched.lock().unwrap().push((patterns, since));
+        self.watches.lock().unwrap().pop_front().expect("a watch that the test did not expect")
+    }
+
     async fn write(&self, command: Command, patience: Duration) -> Result<Outcome, Error> {
         self.commands.lock().unwrap().push((command, patience));
         let next = self.outcomes.lock().unwrap().pop_front();

@@ -23,8 +23,8 @@ pub(crate) struct Made {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Past {
     made: Vec<Made>,
-    /// What each request that changed something was answered, and when.
-    answered: Vec<(u128, Stamp, Configured)>,
+    /// What each request was answered, and when.
+    answered: Vec<(u128, Stamp, Outcome)>,
 }
 
 impl Past {
@@ -77,11 +77,17 @@ impl Model {
         if ask.key.kind != Kind::Config || matches!(&ask.change, Change::Put(content) if too_large(content)) {
             return Outcome::Limit(Limit::Field);
         }
-        let (past, path) = (&mut self.past, &ask.key.name);
-        let remembered = past.answered.iter().rev().find(|answered| answered.0 == ask.request);
+        let remembered = self.past.answered.iter().rev().find(|answered| answered.0 == ask.request);
         if let Some((_, _, done)) = remembered.filter(|(_, at, _)| self.now < at.after(limits::KEY_LIFE)) {
-            return Outcome::Configured(*done);
+            return done.clone();
         }
+        let outcome = self.change_path(ask);
+        self.past.answered.push((ask.request, self.now, outcome.clone()));
+        outcome
+    }
+
+    fn change_path(&mut self, ask: &Configure) -> Outcome {
+        let (past, path) = (&mut self.past, &ask.key.name);
         let current = past.version(path);
         if ask.expected.is_some_and(|expected| expected != current) {
             return Outcome::VersionMismatch { current };
@@ -112,7 +118,6 @@ impl Model {
         let past = &mut self.past;
         let done = Configured { version, revision: self.revision, updated: self.wall };
         past.made.push(Made { path: path.clone(), done, content });
-        past.answered.push((ask.request, self.now, done));
         Outcome::Configured(done)
     }
 

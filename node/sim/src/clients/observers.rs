@@ -102,9 +102,10 @@ pub async fn observe(mut life: Life) {
     }
 }
 
-fn connect(life: &mut Life) -> (Client, Arc<dyn Transport>) {
+/// A client, and the connection that it goes over.
+pub(super) fn connect(life: &mut Life) -> (Client, Arc<dyn Transport>) {
     let clock = Arc::new(Drifting::new(life.random.random_range(-DRIFT_PPM..=DRIFT_PPM)));
-    life.connection = u64::from(life.number);
+    life.connection = life.connection.max(u64::from(life.number));
     let transport = life.hub.attach_client(life.connection);
     let connected = Arc::new(Connected(Arc::clone(&transport)));
     (Client::with_clock(connected, life.seeds.iter().cloned(), clock), transport)

@@ -16,11 +16,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wardlock_machine::*;
 use wardlock_placement::{GroupId, NodeId, ShardMap};
 use wardlock_router::{
-    Error,
+    Error, WatchError, WatchToken, Watched,
     http::{
         Backend, Gateway, GatewayInfo, ServerConfig,
         path::{self, PREFIX, Route},
         server,
+        watch::Events,
     },
 };
 use wardlock_wire::{KeptAlive, Status};
@@ -152,7 +153,51 @@ fn check(command: &Command) {
     assert!(command.is_public(), "the gateway let through {command:?}");
 }
 
+/// What happened, over and over.
+pub struct Told(u64);
+
+impl Events for Told {
+    async fn next(&mut self) -> Result<Watched, WatchError> {
+        self.0 += 1;
+        let lock = machine::key(0);
+        let lock_id = LockId::new(machine::session(1), Token(self.0), &lock);
+        let text = "x".repeat(limits::LABEL_BYTES);
+        let (key, what) = match self.0 % 5 {
+            0 => {
+                let (mode, value) = (Mode::Semaphore { permits: 3 }, Some(text.clone()));
+                (lock, What::Granted { lock_id, mode, holder: text, value })
+            }
+            1 => (lock, What::Ended { lock_id, reason: EndReason::SessionExpired }),
+            2 => {
+                let value = Some(Blob::new(&[0xff; 100]));
+                let what =
+                    What::Configured { version: Version(self.0), deleted: false, content_type: text, size: 100, value };
+                (Key::config(lock.name), what)
+            }
+            3 => return Err(WatchError::Compacted { resume: self.token() }),
+            _ => std::future::pending().await,
+        };
+        let event = Event { revision: Revision(self.0), at: WallMs(u64::MAX), key, what };
+        Ok(Watched { shard: GroupId(1), event: Arc::new(event) })
+    }
+
+    fn token(&mut self) -> WatchToken {
+        "AQEBAQU0k7EF".parse().expect("a token of the first form")
+    }
+}
+
 impl Backend for Fake {
+    type Watch = Told;
+
+    async fn watch(&self, patterns: Vec<Pattern>, since: Option<WatchToken>, _: Duration) -> Result<Told, WatchError> {
+        self.fails()?;
+        let query = Query::Events { after: Revision(0), patterns, limit: 1 };
+        if !query.is_within_bounds() {
+            return Err(WatchError::Malformed("too many".into()));
+        }
+        Ok(Told(u64::from(since.is_some())))
+    }
+
     async fn write(&self, command: Command, _: Duration) -> Result<Outcome, Error> {
         check(&command);
         self.fails()?;
