@@ -33,6 +33,7 @@ use std::{
 use futures_util::{StreamExt, stream};
 use tokio::task::{JoinHandle, JoinSet};
 
+pub(crate) use self::recorder::quantile_ms;
 use self::{
     book::{Book, Client, Work},
     client::Load,

@@ -25,6 +25,7 @@ mod sweep;
 mod sweep_file;
 mod table;
 mod target;
+mod watch;
 mod workload;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ Examples, beside `wardlock dev --processes`:
   wardlock-loadtest run --rate 20000 --duration 20s
   wardlock-loadtest run --closed-loop --clients 256 --json figures.json
   wardlock-loadtest run --profile seed --clients 1000 --duration 20s --json seed.json
+  wardlock-loadtest watch --watchers 1000 --rate 200
 
 These start a cluster of their own:
   wardlock-loadtest ramp --cluster --slo 'p99<10ms,errors<0.1%'
@@ -62,6 +64,7 @@ enum Command {
     Sweep(Box<sweep::Options>),
     Faults(Box<faults::Options>),
     Chaos(Box<chaos::Options>),
+    Watch(Box<watch::Options>),
     Report(page::Options),
     Compare(compare::Options),
     Plan(plan::Options),
@@ -77,6 +80,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sweep(options) => sweep::command(&options).await,
         Command::Faults(options) => faults::command(&options).await,
         Command::Chaos(options) => chaos::command(&options).await,
+        Command::Watch(options) => watch::command(&options).await,
         Command::Report(options) => page::command(&options),
         Command::Compare(options) => compare::command(&options),
         Command::Plan(options) => plan::command(&options),
