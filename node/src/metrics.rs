@@ -133,8 +133,8 @@ impl ShardMetrics {
             commands: histogram!("wardlock_proposal_commands_entries"),
             grants: counter!("wardlock_lock_grants_total"),
             waits: histogram!("wardlock_lock_wait_seconds"),
-            lost: lost.map(|why| (why, counter!("wardlock_lock_lost_total", "reason" => reason(why)))),
-            ended: ended.map(|why| (why, counter!("wardlock_session_expired_total", "reason" => reason(why)))),
+            lost: lost.map(|why| (why, counter!("wardlock_lock_lost_total", "reason" => why.name()))),
+            ended: ended.map(|why| (why, counter!("wardlock_session_expired_total", "reason" => why.name()))),
         }
     }
 
@@ -194,17 +194,6 @@ impl ShardMetrics {
 
 fn verdict(held: bool) -> &'static str {
     if held { "held" } else { "stale" }
-}
-
-fn reason(why: EndReason) -> &'static str {
-    match why {
-        EndReason::Released => "released",
-        EndReason::LeaseExpired => "lease-expired",
-        EndReason::SessionExpired => "session-expired",
-        EndReason::SessionClosed => "session-closed",
-        EndReason::Broken => "broken",
-        EndReason::Unfetched => "unfetched",
-    }
 }
 
 /// One replica's gauges, set every second or so.

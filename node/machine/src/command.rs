@@ -114,6 +114,20 @@ pub enum EndReason {
     Unfetched,
 }
 
+impl EndReason {
+    /// Its name, in answers and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            EndReason::Released => "released",
+            EndReason::LeaseExpired => "lease-expired",
+            EndReason::SessionExpired => "session-expired",
+            EndReason::SessionClosed => "session-closed",
+            EndReason::Broken => "broken",
+            EndReason::Unfetched => "unfetched",
+        }
+    }
+}
+
 /// What a path of the configuration has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {

@@ -14,17 +14,17 @@ use std::{convert::Infallible, future::Future, str::FromStr, time::Duration};
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use futures_util::{FutureExt, stream};
-use http::{HeaderValue, header};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
-use wardlock_machine::{EndReason, Event, Kind, LockId, Millis, Pattern, Revision, SessionId, Token, What};
+use wardlock_machine::{Event, Kind, LockId, Millis, Pattern, Revision, SessionId, Token, What};
 
 use super::{
     Gateway,
     backend::Backend,
     call::Call,
     config::EventValue,
+    observe::event_stream,
     problem::Problem,
     render::{Rfc3339, Text, mode_name},
     reply::Reply,
@@ -100,13 +100,7 @@ impl<B: Backend> Gateway<B> {
             Some((Ok::<_, Infallible>(piece), listener))
         });
         let body = futures_util::StreamExt::chain(stream::once(std::future::ready(Ok(first))), rest);
-        let mut response = Response::new(Body::from_stream(body));
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        // NGINX would hold events back until its buffer is full.
-        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-        response
+        event_stream(Body::from_stream(body))
     }
 }
 
@@ -348,7 +342,7 @@ impl<'a> From<&'a Watched> for EventView<'a> {
                 ("granted", Some(grant), None)
             }
             What::Ended { lock_id, reason } => {
-                ("ended", Some(GrantView { reason: Some(reason_name(*reason)), ..GrantView::of(*lock_id) }), None)
+                ("ended", Some(GrantView { reason: Some(reason.name()), ..GrantView::of(*lock_id) }), None)
             }
             What::Configured { version, deleted: true, .. } => ("deleted", None, Some(EventValue::deleted(*version))),
             What::Configured { version, content_type, size, value, .. } => {
@@ -369,16 +363,5 @@ impl<'a> From<&'a Watched> for EventView<'a> {
             grant,
             value,
         }
-    }
-}
-
-fn reason_name(reason: EndReason) -> &'static str {
-    match reason {
-        EndReason::Released => "released",
-        EndReason::LeaseExpired => "lease-expired",
-        EndReason::SessionExpired => "session-expired",
-        EndReason::SessionClosed => "session-closed",
-        EndReason::Broken => "broken",
-        EndReason::Unfetched => "unfetched",
     }
 }

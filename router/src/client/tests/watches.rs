@@ -250,12 +250,11 @@ async fn a_shard_is_asked_once_for_all_and_only_while_somebody_watches() {
     let (client, fake) = shards.client().await;
     let held = |since: Instant| -> Vec<(NodeId, usize)> {
         let calls = fake.calls.lock().unwrap();
-        let held = calls.iter().filter(|(at, _, op)| *at >= since && matches!(op, Op::Watch { .. }));
-        held.map(|(_, node, op)| match op {
-            Op::Watch { query: Query::Events { patterns, .. }, .. } => (*node, patterns.len()),
-            _ => unreachable!(),
-        })
-        .collect()
+        let polls = calls.iter().filter(|(at, ..)| *at >= since).filter_map(|(_, node, op)| match op {
+            Op::Watch { query: Query::Events { patterns, .. }, .. } => Some((*node, patterns.len())),
+            _ => None,
+        });
+        polls.collect()
     };
     let tagged = client.watch().prefix(Kind::Config, "{p}/").open().await.unwrap();
     let mut watches = vec![tagged];
