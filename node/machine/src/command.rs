@@ -309,6 +309,18 @@ pub enum Command {
 
     /// Changes a path of the configuration.
     Configure(Configure),
+
+    /// The leader of an election gives it another value. Same term of office, same token.
+    Proclaim {
+        /// Makes a repeat harmless.
+        request: RequestId,
+        /// Of which election.
+        key: Key,
+        /// By which grant it leads.
+        lock_id: LockId,
+        /// What observers see as the leader from now on.
+        value: String,
+    },
 }
 
 impl Command {
@@ -325,6 +337,7 @@ impl Command {
                 | Command::Break { .. }
                 | Command::Cancel { .. }
                 | Command::Configure(_)
+                | Command::Proclaim { .. }
         )
     }
 
@@ -350,7 +363,9 @@ impl Command {
             | Command::Drop { session, .. }
             | Command::Cancel { session, .. } => Some(*session),
             Command::Acquire(acquire) => Some(acquire.session),
-            Command::Release { lock_id, .. } | Command::Renew { lock_id, .. } => Some(lock_id.session),
+            Command::Release { lock_id, .. } | Command::Renew { lock_id, .. } | Command::Proclaim { lock_id, .. } => {
+                Some(lock_id.session)
+            }
             Command::SetRange { .. }
             | Command::Tick
             | Command::ExpireSessions { .. }
@@ -368,7 +383,8 @@ impl Command {
             Command::Release { key, .. }
             | Command::Renew { key, .. }
             | Command::Break { key, .. }
-            | Command::Cancel { key, .. } => Some(key),
+            | Command::Cancel { key, .. }
+            | Command::Proclaim { key, .. } => Some(key),
             _ => None,
         }
     }
@@ -393,7 +409,7 @@ pub struct Grant {
     pub expires: Option<WallMs>,
     /// How long it queued.
     pub waited: Millis,
-    /// For elections: the candidate's id.
+    /// For elections: the candidate's id, or what it has proclaimed since.
     pub value: Option<String>,
     /// The holder's metadata.
     pub metadata: Metadata,
@@ -442,7 +458,7 @@ pub enum Outcome {
     },
     /// The grant was given back.
     Released,
-    /// The lease was extended.
+    /// The grant goes on, with the lease that was asked for or the value that was proclaimed.
     Renewed(Grant),
     /// The grant is no longer there: it ran out, was broken, or its session ended. Nothing changed. A
     /// retried acquire or renewal is answered so too, where what it was once granted has gone meanwhile,
@@ -528,8 +544,6 @@ pub enum Limit {
 pub struct Effects {
     /// Waiters whose request is now answered, in order.
     pub settled: Vec<Settled>,
-    /// Objects whose holder changed, in order; observers of elections wake by it.
-    pub changed: Vec<(Key, Revision)>,
     /// Grants that ended otherwise than by release, for the metrics.
     pub lost: Vec<EndReason>,
     /// Sessions that were opened, in order.

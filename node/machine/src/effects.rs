@@ -13,15 +13,6 @@ pub(crate) struct Cx<'a> {
 }
 
 impl Cx<'_> {
-    /// Notes a change of holders. Changes of one key in a row are told once, with the last revision.
-    pub(crate) fn changed(&mut self, key: &Key, revision: Revision) {
-        let Some(effects) = &mut self.effects else { return };
-        match effects.changed.last_mut() {
-            Some(last) if last.0 == *key => last.1 = revision,
-            _ => effects.changed.push((key.clone(), revision)),
-        }
-    }
-
     /// Answers a request that had queued.
     pub(crate) fn settle(
         &mut self,

@@ -1,7 +1,7 @@
 //! What happened in a shard, in the order in which it happened, for those who watch.
 //!
-//! Each revision of a shard is one event: a grant, the end of one, a change of the configuration. The newest events
-//! are kept in the state, so a watch goes on where it was when the leader changes or a node restarts. Locks change
+//! Each revision of a shard is one event: a grant, the end of one, a leader's proclamation, a candidate that queues, a
+//! change of the configuration. The newest events are kept in the state, so a watch goes on where it was when the leader changes or a node restarts. Locks change
 //! much more often than all else, so they have a ring of their own and push nothing else out.
 //!
 //! What was pushed out is known by its last revision (invariant 11): whoever asks for events after an earlier one is
@@ -48,6 +48,7 @@ impl Event {
             What::Granted { holder, value, .. } => holder.len() + value.as_ref().map_or(0, String::len),
             What::Ended { .. } => 0,
             What::Configured { content_type, .. } => content_type.len(),
+            What::Proclaimed { holder, value, .. } | What::Enrolled { holder, value, .. } => holder.len() + value.len(),
         };
         limits::EVENT_FIXED_BYTES + self.key.name.as_str().len() + texts
     }
@@ -63,6 +64,14 @@ impl Event {
             (What::Ended { lock_id, .. }, Kind::Lock | Kind::Election) => lock_id.tag == KeyTag::of(&self.key),
             (What::Configured { content_type, value, .. }, Kind::Config) => {
                 content_type.len() <= limits::LABEL_BYTES && value.is_none()
+            }
+            (What::Proclaimed { lock_id, holder, value, .. }, Kind::Election) => {
+                lock_id.tag == KeyTag::of(&self.key)
+                    && holder.len() <= limits::LABEL_BYTES
+                    && value.len() <= limits::LABEL_BYTES
+            }
+            (What::Enrolled { holder, value, .. }, Kind::Election) => {
+                holder.len() <= limits::LABEL_BYTES && value.len() <= limits::LABEL_BYTES
             }
             _ => false,
         }

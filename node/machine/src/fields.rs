@@ -13,6 +13,7 @@ impl Command {
             Command::Renew { lease: length, .. } => lease(*length),
             Command::Break { reason, .. } => label(reason),
             Command::Configure(ask) => configure(ask),
+            Command::Proclaim { key, value, .. } => proclaim(key, value),
             _ => true,
         }
     }
@@ -87,6 +88,11 @@ pub(crate) fn acquire(acquire: &Acquire) -> bool {
         && acquire.lock_delay <= limits::LEASE_MAX
         && metadata(&acquire.metadata)
         && acquire.value.as_deref().is_none_or(label)
+}
+
+/// What a leader proclaims. Locks have no value.
+pub(crate) fn proclaim(key: &Key, value: &str) -> bool {
+    key.kind == Kind::Election && label(value)
 }
 
 /// What a path is given.

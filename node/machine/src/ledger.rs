@@ -34,7 +34,7 @@ pub(crate) struct Counters {
     pub(crate) epoch: RangeEpoch,
     pub(crate) incarnation: Incarnation,
     pub(crate) revision: Revision,
-    /// The highest revision that an object had when it vanished.
+    /// The highest revision that an object had when it vanished. Nothing is decided by it; it is part of the form.
     pub(crate) vanished: Revision,
     /// The last token granted.
     pub(crate) token: Token,
@@ -96,15 +96,25 @@ impl Ledger {
         self.counters.token.0 + 1 < limits::TOKEN_END
     }
 
-    fn touch(&mut self, spot: &mut Spot<'_>, what: What, cx: &mut Cx<'_>) {
+    /// One more revision, and what it is (invariant 11).
+    fn happened(&mut self, key: &Key, what: What, cx: &Cx<'_>) -> Revision {
         self.counters.revision.0 += 1;
         let revision = self.counters.revision;
+        self.events.push(Event { revision, at: cx.wall, key: key.clone(), what });
+        revision
+    }
+
+    /// Something about the lock's holders has changed.
+    fn touch(&mut self, spot: &mut Spot<'_>, what: What, cx: &Cx<'_>) {
         let handoff = spot.lock.revision > Revision(0) && matches!(what, What::Granted { .. });
-        spot.lock.revision = revision;
-        if !(handoff && planted!("handoffs-are-no-events")) {
-            self.events.push(Event { revision, at: cx.wall, key: spot.key.clone(), what });
-        }
-        cx.changed(spot.key, revision);
+        let told = !(handoff && planted!("handoffs-are-no-events"))
+            && !(matches!(what, What::Proclaimed { .. }) && planted!("proclamations-are-no-events"));
+        spot.lock.revision = if told {
+            self.happened(spot.key, what, cx)
+        } else {
+            self.counters.revision.0 += 1;
+            self.counters.revision
+        };
     }
 
     /// Grants a lock that fits. `waited` is how long the request queued, if it did.
@@ -187,6 +197,27 @@ impl Ledger {
         self.touch(spot, What::Ended { lock_id: held.lock_id(), reason }, cx);
     }
 
+    /// Gives an election another value, under the same grant.
+    pub(crate) fn proclaim(&mut self, spot: &mut Spot<'_>, token: Token, value: String, cx: &mut Cx<'_>) {
+        let held = spot.lock.holders.find_mut(token).expect("invariant 6: an indexed grant is held");
+        held.ask.extra.get_or_insert_default().value = Some(value.clone());
+        // Who proclaims knows the lock id: the grant was fetched.
+        held.unfetched = false;
+        let (lock_id, acquired) = (held.lock_id(), held.acquired);
+        let holder = self.seats[held.ask.seat].holder.client_id.clone();
+        self.touch(spot, What::Proclaimed { lock_id, holder, value, acquired }, cx);
+    }
+
+    /// Tells of a candidate that waits for its turn (invariant 12). Locks have no audience for that.
+    pub(crate) fn enrolled(&mut self, key: &Key, ask: &Ask, priority: i32, cx: &Cx<'_>) {
+        if key.kind != Kind::Election || planted!("candidates-enroll-unheard") {
+            return;
+        }
+        let holder = self.holder(ask).client_id.clone();
+        let value = ask.value().cloned().unwrap_or_default();
+        self.happened(key, What::Enrolled { session: ask.session, holder, value, priority }, cx);
+    }
+
     /// Ends the lock-delay, if one runs.
     pub(crate) fn open(&mut self, spot: &mut Spot<'_>) {
         if let Some(closed) = spot.lock.closed.take() {
@@ -213,6 +244,7 @@ impl Ledger {
             until: now.after(wait),
         };
         self.index_wait(spot.at, spot.key, &waiter);
+        self.enrolled(spot.key, &waiter.ask, priority, cx);
         spot.lock.queue.push(waiter)
     }
 

@@ -54,6 +54,8 @@
 //!     above every path that was forgotten.
 //! 11. Every revision is one event, and events come in the order of revisions. Whoever asks for what happened after a
 //!     revision is given all of it that it asked for, or told that some is no longer kept.
+//! 12. Whoever comes to wait for the lead of an election is an event, and a proclamation changes the election's value
+//!     and nothing else: the leader, its token and its lease stay.
 //!
 //! # What it costs
 //!

@@ -45,7 +45,7 @@ impl Short {
 }
 
 /// The rarer parts of an [`Ask`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Extra {
     pub(crate) value: Option<String>,
     pub(crate) metadata: Metadata,
@@ -142,7 +142,7 @@ pub(crate) struct Lock {
     pub(crate) holders: Holders,
     pub(crate) queue: Queue,
     pub(crate) closed: Option<Box<Closed>>,
-    /// The shard's revision when the holders last changed.
+    /// The shard's revision when the holders last changed, or what one of them proclaims.
     pub(crate) revision: Revision,
     /// Its place is in line among those that rest; see `locks`.
     #[serde(skip)]

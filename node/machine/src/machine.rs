@@ -143,6 +143,9 @@ impl Machine {
                 let Ledger { counters: Counters { now, revision, .. }, events, .. } = &mut self.ledger;
                 self.configs.configure(ask, &Now { stamp: *now, wall: cx.wall }, revision, events)
             }
+            Command::Proclaim { request, key, lock_id, value } => {
+                return self.proclaim(request, key, lock_id, value, cx);
+            }
         };
         outcome.into()
     }
@@ -210,7 +213,7 @@ impl Machine {
         self.ledger.counters.incarnation
     }
 
-    /// The shard's revision: rises with every change of holders.
+    /// The shard's revision: rises with every event.
     pub fn revision(&self) -> Revision {
         self.ledger.counters.revision
     }
@@ -289,15 +292,6 @@ impl Machine {
             waits.sort_unstable_by(|a, b| a.2.cmp(&b.2));
             waits
         })
-    }
-
-    /// The revision at which the object's holders last changed, for observers: whoever saw the object at
-    /// revision `r` has missed nothing unless this exceeds `r`.
-    ///
-    /// Of objects that are gone only the highest such revision of all of them is kept. It is never too low,
-    /// so no change is missed; an observer of a name that nobody uses may wake for nothing.
-    pub fn object_revision(&self, key: &Key) -> Revision {
-        self.locks.get(key).map_or(self.ledger.counters.vanished, |lock| lock.revision)
     }
 
     /// What happened after a revision and is kept still, in the order of revisions for each kind of object. Values of

@@ -164,6 +164,28 @@ pub enum What {
         /// not kept twice.
         value: Option<Blob>,
     },
+    /// The leader of an election has given it another value. It leads as before, by the same grant.
+    Proclaimed {
+        /// The grant.
+        lock_id: LockId,
+        /// The leader's client id.
+        holder: String,
+        /// The value from now on.
+        value: String,
+        /// Since when it leads, by wall time.
+        acquired: WallMs,
+    },
+    /// A candidate waits for its turn to lead an election. Those who wait for a lock are told to nobody.
+    Enrolled {
+        /// Whose candidate.
+        session: SessionId,
+        /// The session's client id.
+        holder: String,
+        /// The candidate's id.
+        value: String,
+        /// Its priority.
+        priority: i32,
+    },
 }
 
 /// A page of events.
@@ -238,7 +260,8 @@ pub struct Object {
     pub queue_count: u32,
     /// Until when it stays closed after a loss, by wall time.
     pub lock_delay_until: Option<WallMs>,
-    /// The shard's revision when its holders last changed.
+    /// The shard's revision when its holders last changed, or what the leader of an election proclaims: what every
+    /// event of it up to this one says is in here.
     pub revision: Revision,
 }
 

@@ -43,6 +43,30 @@ impl Shard {
         assert_eq!(self.one(release), Outcome::Released);
     }
 
+    /// Five events: a grant, another's candidacy, what is proclaimed, the end, and the other's grant.
+    fn reign(&mut self, key: &Key) {
+        let other = SessionId::new(Incarnation(1), 8);
+        if let Outcome::Pending { nonce } = self.one(Command::Pend { session: other }) {
+            let holder = Holder { client_id: "worker-8".into(), ttl: Millis(10_000), metadata: Metadata::new() };
+            self.one(Command::Confirm { session: other, nonce, holder });
+        }
+        let acquire = |session, request, wait| Acquire {
+            value: Some("candidate".to_owned()),
+            wait: Millis(wait),
+            priority: i32::MIN,
+            ..Acquire::new(session, request, key.clone())
+        };
+        let (first, second) = (self.request(), self.request());
+        let Outcome::Granted(grant) = self.one(Command::Acquire(acquire(session(), first, 0))) else { panic!() };
+        self.one(Command::Acquire(acquire(other, second, 1_000)));
+        let (lock_id, value) = (grant.lock_id, "stage 2".to_owned());
+        let request = self.request();
+        let proclaimed = self.one(Command::Proclaim { request, key: key.clone(), lock_id, value });
+        assert!(matches!(proclaimed, Outcome::Renewed(_)), "{proclaimed:?}");
+        let request = self.request();
+        assert_eq!(self.one(Command::Release { request, key: key.clone(), lock_id }), Outcome::Released);
+    }
+
     fn put(&mut self, path: &str, value: &[u8]) {
         self.requests += 1;
         let done = self.one(Command::Configure(Configure {
@@ -104,6 +128,29 @@ fn every_revision_is_one_event_whatever_its_kind() {
     assert_eq!(shard.events(&[Kind::Config], 3, 100).unwrap().upto, Revision(8), "nothing more, up to now");
     assert_eq!(shard.events(&[], 2, 100), Ok(EventPage { events: Vec::new(), upto: Revision(8) }));
     assert_eq!(shard.events(&EVERYTHING, 9, 100), Err(NoEvents::Ahead { now: Revision(8) }));
+}
+
+/// Of an election its audience learns in one order who leads, as what, and who would like to.
+#[test]
+fn a_reign_is_told_in_its_order() {
+    let mut shard = Shard::new();
+    shard.reign(&Key::election(name("a")));
+    let events = shard.events(&[Kind::Election], 0, 100).unwrap().events;
+    let told: Vec<&What> = events.iter().map(|event| &event.what).collect();
+    let [
+        What::Granted { lock_id, .. },
+        What::Enrolled { session, holder, value, priority: i32::MIN },
+        What::Proclaimed { lock_id: same, holder: leader, value: proclaimed, acquired: WallMs(77) },
+        What::Ended { lock_id: gone, reason: EndReason::Released },
+        What::Granted { lock_id: next, .. },
+    ] = told[..]
+    else {
+        panic!("{told:?}")
+    };
+    assert_eq!((lock_id, lock_id), (same, gone));
+    assert_eq!((leader.as_str(), proclaimed.as_str()), ("worker-7", "stage 2"));
+    assert_eq!((holder.as_str(), value.as_str(), *session), ("worker-8", "candidate", next.session));
+    assert_eq!(events.iter().map(|event| event.revision.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
 }
 
 #[test]
@@ -210,6 +257,8 @@ fn damaged_events_are_refused() {
     shard.put("a", b"v");
     shard.cycle(&Key::lock(name("a")));
     shard.cycle(&Key::election(name("a")));
+    shard.reign(&Key::election(name("b")));
+    assert_eq!(shard.restored(), shard.machine);
     let bytes = shard.machine.snapshot();
     let mut refused = 0;
     for at in 0..bytes.len() {

@@ -172,6 +172,36 @@ fn released_lock_ids_are_remembered_and_then_expired() {
     assert_eq!(shard.one(release(5_001, 1)), Outcome::Expired);
 }
 
+/// What a leader proclaims is in the state, in the events and in every answer: it is as bounded as a candidate's name.
+#[test]
+fn a_proclamation_is_bounded_and_is_for_elections() {
+    let mut shard = Shard::new();
+    shard.join(S1);
+    let election = Key::election(Name::new("e").unwrap());
+    let campaign = Acquire { value: Some("v".into()), ..acquire(S1, 1, election.clone()) };
+    let Outcome::Granted(grant) = shard.one(Command::Acquire(campaign)) else { panic!("not elected") };
+    let Outcome::Granted(held) = shard.one(Command::Acquire(acquire(S1, 2, lock(0)))) else { panic!("not held") };
+    let proclaim = |seq, key: &Key, lock_id, length| Command::Proclaim {
+        request: RequestId::Native { seq, low: 0 },
+        key: key.clone(),
+        lock_id,
+        value: "v".repeat(length),
+    };
+    let revision = shard.machine.revision();
+    for command in
+        [proclaim(3, &election, grant.lock_id, limits::LABEL_BYTES + 1), proclaim(4, &lock(0), held.lock_id, 1)]
+    {
+        assert!(!command.is_within_bounds());
+        assert_eq!(shard.one(command), Outcome::Limit(Limit::Field));
+    }
+    assert_eq!(shard.machine.revision(), revision);
+    let longest = proclaim(3, &election, grant.lock_id, limits::LABEL_BYTES);
+    assert!(longest.is_within_bounds());
+    let Outcome::Renewed(same) = shard.one(longest) else { panic!("not proclaimed") };
+    assert_eq!((same.lock_id, same.value.map(|value| value.len())), (grant.lock_id, Some(limits::LABEL_BYTES)));
+    assert_eq!(Machine::restore(&shard.machine.snapshot()), Ok(shard.machine));
+}
+
 #[test]
 fn tokens_end_below_what_json_carries() {
     let mut shard = Shard::new();

@@ -316,6 +316,12 @@ impl Runner {
             }),
             "release" => Command::Release { request, key: line.key(2), lock_id: lock_id() },
             "renew" => Command::Renew { request, key: line.key(2), lock_id: lock_id(), lease: line.time("lease") },
+            "proclaim" => Command::Proclaim {
+                request,
+                key: line.key(2),
+                lock_id: lock_id(),
+                value: line.pair("value").expect("value=").to_owned(),
+            },
             "break" => Command::Break { key: line.key(1), reason: "stuck".into() },
             "put" | "delete" | "rollback" => Command::Configure(self.configure(line)),
             "cancel" => Command::Cancel { session: line.session(), request, key: line.key(2) },
@@ -345,6 +351,13 @@ fn happened(what: What) -> String {
             format!("granted to {} ({holder}) token={} {mode:?}{value}", name(lock_id.session), lock_id.token)
         }
         What::Ended { lock_id, reason } => format!("ended token={} {reason:?}", lock_id.token),
+        What::Proclaimed { lock_id, holder, value, acquired } => {
+            let since = acquired.0 - 1_000_000;
+            format!("proclaimed by {} ({holder}) token={} since=+{since} {value}", name(lock_id.session), lock_id.token)
+        }
+        What::Enrolled { session, holder, value, priority } => {
+            format!("enrolled {} ({holder}) {value} priority={priority}", name(session))
+        }
         What::Configured { version, deleted: true, .. } => format!("version={version} deleted"),
         What::Configured { version, content_type, size, value, .. } => {
             let value = value.map(|value| String::from_utf8_lossy(&value).into_owned());

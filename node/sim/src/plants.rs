@@ -44,6 +44,7 @@ impl Layer {
 /// Name, layer, and what goes wrong.
 pub const ALL: &[(&str, Layer, &str)] = &[
     ("attachment-forgotten-at-home", Layer::Machine, "a session's home forgets where it is attached"),
+    ("candidates-enroll-unheard", Layer::Machine, "who comes to wait for the lead of an election is told to no watch"),
     ("clock-goes-back", Layer::Machine, "the shard's clock follows a stamp back"),
     ("config-expected-ignored", Layer::Machine, "a path is changed whatever version was expected"),
     ("config-no-dedup", Layer::Machine, "a change of the configuration that is repeated is made twice"),
@@ -59,6 +60,7 @@ pub const ALL: &[(&str, Layer, &str)] = &[
     ("followers-keep-no-answer", Layer::Machine, "only the leader keeps answers for repeats"),
     ("handoffs-are-no-events", Layer::Machine, "who is granted a lock out of its queue is told to no watch"),
     ("keep-alive-reopens", Layer::Machine, "a sign of life revives a session that is closing"),
+    ("late-proclamation-repeats", Layer::Machine, "a repeat of an earlier proclamation takes back the later one"),
     ("lease-counts-from-the-request", Layer::Machine, "a lease runs while its request still queues"),
     ("lease-ends-early", Layer::Machine, "a lease ends before its length"),
     ("lock-delay-after-release", Layer::Machine, "a lock stays closed after it was given back"),
@@ -73,6 +75,7 @@ pub const ALL: &[(&str, Layer, &str)] = &[
         "who takes over a place in the queue counts as having waited since the first",
     ),
     ("priority-ignored", Layer::Machine, "the queue knows no priorities"),
+    ("proclamations-are-no-events", Layer::Machine, "what a leader proclaims is told to no watch"),
     ("queue-order-lost-on-restore", Layer::Machine, "a restored queue has another order"),
     ("release-without-handoff", Layer::Machine, "a release does not serve the next in line"),
     ("renewal-counts-from-the-grant", Layer::Machine, "a renewed lease counts from its beginning"),

@@ -262,7 +262,6 @@ fn decode<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8], what: &str, log_id: Lo
 
 fn append(all: &mut Effects, more: Effects) {
     all.settled.extend(more.settled);
-    all.changed.extend(more.changed);
     all.lost.extend(more.lost);
     all.opened.extend(more.opened);
     all.closing.extend(more.closing);

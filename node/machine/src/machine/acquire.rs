@@ -91,7 +91,10 @@ impl Machine {
             waiter.until = until;
             // Its client reckons its lease from when *this* request was sent, plus what it waited.
             waiter.since = if planted!("place-keeps-its-age") { waiter.since } else { now };
-            waiter.ask = Ask::new(acquire, seat);
+            let before = std::mem::replace(&mut waiter.ask, Ask::new(acquire, seat));
+            if before.value() != waiter.ask.value() {
+                self.ledger.enrolled(&key, &waiter.ask, place.priority, cx);
+            }
             self.cancelled(seat, session, old, &key, cx);
             return Outcome::Queued { position }.into();
         }

@@ -1,4 +1,4 @@
-//! What happens to a grant after it was given: release, renewal, an operator's break, cancellation.
+//! What happens to a grant after it was given: release, renewal, proclamation, an operator's break, cancellation.
 
 use crate::{
     command::*,
@@ -121,6 +121,37 @@ impl Machine {
                     after.inspect(|deadline| self.ledger.deadlines.add_lease(*deadline, token));
                 }
                 Stored::Renewed(token)
+            }
+            Claim::Released | Claim::Gone => Stored::Expired,
+            Claim::Foreign => Stored::Foreign,
+        };
+        self.answer(seat, request, stored, &key)
+    }
+
+    /// Gives an election another value while its leader leads; the rules for repeats are those of renewals. Where an
+    /// earlier proclamation is repeated after a later one, the later one stays.
+    pub(crate) fn proclaim(
+        &mut self,
+        request: RequestId,
+        key: Key,
+        lock_id: LockId,
+        value: String,
+        cx: &mut Cx<'_>,
+    ) -> Said {
+        if !fields::proclaim(&key, &value) {
+            return Outcome::Limit(Limit::Field).into();
+        }
+        let (seat, recall) = self.recall(lock_id.session, request);
+        match recall {
+            Recall::Answered(Stored::Renewed(_)) if planted!("late-proclamation-repeats") => {}
+            Recall::Answered(stored) => return self.retell(stored, &key),
+            Recall::TooOld => return Outcome::TooOld.into(),
+            Recall::New => {}
+        }
+        let stored = match self.claim(&key, lock_id, seat) {
+            Claim::Holds(at) => {
+                self.with_lock(at, |ledger, spot| ledger.proclaim(spot, lock_id.token, value, cx));
+                Stored::Renewed(lock_id.token)
             }
             Claim::Released | Claim::Gone => Stored::Expired,
             Claim::Foreign => Stored::Foreign,

@@ -110,6 +110,11 @@ impl Author {
                 let (key, lock_id) = pick(model, session(*who), key(*on), picks);
                 Command::Renew { request: self.request(number(lock_id.session), asks), key, lock_id, lease: *lease }
             }
+            Op::Proclaim { who, on, picks, value, asks } => {
+                let (key, lock_id) = pick(model, session(*who), key(*on), picks);
+                let value = if *value == 0 { "v".repeat(limits::LABEL_BYTES + 1) } else { format!("stage {value}") };
+                Command::Proclaim { request: self.request(number(lock_id.session), asks), key, lock_id, value }
+            }
             Op::Retry { back, low } => {
                 let Some(index) = self.sent.len().checked_sub(1 + usize::from(*back)) else { return Command::Tick };
                 again(self.sent[index].clone(), *low)
@@ -256,9 +261,10 @@ fn pick(model: &Model, session: SessionId, key: Key, picks: &Picks) -> (Key, Loc
 fn again(mut command: Command, raised: Option<u8>) -> Command {
     let request = match &mut command {
         Command::Acquire(acquire) => Some(&mut acquire.request),
-        Command::Release { request, .. } | Command::Renew { request, .. } | Command::Cancel { request, .. } => {
-            Some(request)
-        }
+        Command::Release { request, .. }
+        | Command::Renew { request, .. }
+        | Command::Cancel { request, .. }
+        | Command::Proclaim { request, .. } => Some(request),
         _ => None,
     };
     if let (Some(RequestId::Native { seq, low }), Some(by)) = (request, raised) {

@@ -71,6 +71,12 @@ const LEAST: &[(&str, u64)] = &[
     ("OpenSession → StaleEpoch", 1),
     ("Pend → Done", 100),
     ("Pend → Pending", 50),
+    ("Proclaim → Expired", 10),
+    ("Proclaim → Foreign", 20),
+    ("Proclaim → Limit", 5),
+    ("Proclaim → Renewed", 50),
+    ("Proclaim → StaleEpoch", 3),
+    ("Proclaim → TooOld", 5),
     ("Release → Expired", 100),
     ("Release → Foreign", 200),
     ("Release → Released", 1050),
@@ -118,6 +124,7 @@ const LEAST: &[(&str, u64)] = &[
     ("lost SessionClosed", 6),
     ("lost SessionExpired", 11),
     ("lost Unfetched", 12),
+    ("proclaimed before others", 15),
     ("queued behind others", 200),
     ("queued for a permit", 90),
     ("release → handed over", 200),
@@ -139,6 +146,8 @@ const LEAST: &[(&str, u64)] = &[
     ("retried Acquire → TooOld", 80),
     ("retried Acquire → WaitTimeout", 5),
     ("retried Configure → Configured", 30),
+    ("retried Proclaim → Expired", 2),
+    ("retried Proclaim → Renewed", 4),
     ("retried Release → Expired", 14),
     ("retried Release → Foreign", 16),
     ("retried Release → Released", 100),
@@ -244,6 +253,7 @@ impl Census {
             (Command::Renew { .. }, Outcome::Renewed(_)) if self.overdue > 0 => {
                 self.count("renewed while others are overdue")
             }
+            (Command::Proclaim { .. }, Outcome::Renewed(_)) if self.queued => self.count("proclaimed before others"),
             (Command::Tick, _) if granted > 0 => self.count("tick → handed over"),
             (Command::Tick, _) if effects.lost.len() > 1 => self.count("tick → many lost"),
             (Command::Drop { .. }, _) if granted > 0 => self.count("drop → handed over"),
@@ -256,7 +266,11 @@ impl Census {
     pub(crate) fn retried(&mut self, command: &Command, outcome: &Outcome) {
         if matches!(
             command,
-            Command::Acquire(_) | Command::Release { .. } | Command::Renew { .. } | Command::Configure(_)
+            Command::Acquire(_)
+                | Command::Release { .. }
+                | Command::Renew { .. }
+                | Command::Configure(_)
+                | Command::Proclaim { .. }
         ) {
             self.count(format!("retried {} → {}", kind(command), kind(outcome)));
         }

@@ -46,10 +46,6 @@ fn in_order(mut effects: Effects) -> Effects {
 /// The effects of one command after those of another, as one batch tells them.
 fn join(all: &mut Effects, more: Effects) {
     all.settled.extend(more.settled);
-    for (key, revision) in more.changed {
-        all.changed.pop_if(|last| last.0 == key);
-        all.changed.push((key, revision));
-    }
     all.lost.extend(more.lost);
     all.opened.extend(more.opened);
     all.closing.extend(more.closing);

@@ -118,11 +118,14 @@ impl Model {
     fn change(&mut self, key: &Key, what: What) {
         self.happened(key, what);
         self.changes.push((key.clone(), self.revision));
-        // A row of changes of one object is told as its last.
-        if self.effects.changed.last().is_some_and(|last| last.0 == *key) {
-            self.effects.changed.pop();
+    }
+
+    /// A candidate that comes to wait is told to whoever watches the election.
+    fn enrolled(&mut self, ask: &Acquire) {
+        if let (Kind::Election, Some(value)) = (ask.key.kind, ask.value.clone()) {
+            let holder = self.guest(ask.session).expect("only who is attached waits").holder.client_id.clone();
+            self.happened(&ask.key, What::Enrolled { session: ask.session, holder, value, priority: ask.priority });
         }
-        self.effects.changed.push((key.clone(), self.revision));
     }
 
     fn settle(&mut self, ask: &Acquire, outcome: Outcome) {
@@ -243,6 +246,9 @@ impl Model {
                 for own in self.waiting.iter_mut().filter(|own| own.ask.session == session && own.ask.key == *key) {
                     (own.ask, own.until, own.since) = (ask.clone(), until, self.now);
                 }
+                if waiter.ask.value != ask.value {
+                    self.enrolled(ask);
+                }
                 return Outcome::Queued { position: self.position(session, key) };
             }
             self.leave(&waiter, Outcome::Cancelled);
@@ -269,6 +275,7 @@ impl Model {
         if ask.wait == Millis(0) {
             return self.keep_and_tell(session, request, Kept::Held, key);
         }
+        self.enrolled(ask);
         self.waiting.push(Waiter {
             ask: ask.clone(),
             since: self.now,
@@ -353,6 +360,40 @@ impl Model {
                     held.from = now;
                     held.unfetched = false;
                 }
+                Kept::Renewed(lock_id.token)
+            }
+            Claim::GaveBack | Claim::Past => Kept::Expired,
+            Claim::Foreign => Kept::Foreign,
+            Claim::MadeUp => self.made_up(lock_id, seen, false),
+        };
+        self.keep_and_tell(session, request, kept, key)
+    }
+
+    /// Only the value changes, and only while the grant is held.
+    pub(crate) fn proclaim(
+        &mut self,
+        request: RequestId,
+        key: &Key,
+        lock_id: LockId,
+        value: &str,
+        seen: &Outcome,
+    ) -> Outcome {
+        let session = lock_id.session;
+        if key.kind != Kind::Election || !is_label(value) {
+            return Outcome::Limit(Limit::Field);
+        }
+        match self.known(session, request) {
+            Known::Before(kept) => return self.tell(kept, key),
+            Known::TooOld => return Outcome::TooOld,
+            Known::New => {}
+        }
+        let kept = match self.claim(key, lock_id) {
+            Claim::Holds => {
+                let held = self.held.iter_mut().find(|held| held.grant.lock_id == lock_id).expect("it is held");
+                held.unfetched = false;
+                held.grant.value = Some(value.to_owned());
+                let (holder, acquired) = (held.grant.holder.clone(), held.grant.acquired);
+                self.change(key, What::Proclaimed { lock_id, holder, value: value.to_owned(), acquired });
                 Kept::Renewed(lock_id.token)
             }
             Claim::GaveBack | Claim::Past => Kept::Expired,

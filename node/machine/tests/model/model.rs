@@ -11,7 +11,6 @@
 //!   all allowed. Whatever it says, nothing may change. The model takes the machine's word here, and only here.
 //! - The order in which requests of different waiters are settled within one command: compared as a set. The
 //!   order of the grants is in their tokens, which are compared.
-//! - The revision of an object that is gone: any that is not too low.
 //!
 //! # What replicas agree on, though nobody asked for it
 //!
@@ -71,7 +70,7 @@ pub(crate) struct Model {
     pub(crate) delays: Vec<Delay>,
     /// Every lock id that was ever given out.
     pub(crate) given: Vec<LockId>,
-    /// When the holders of each object last changed; the last entry of a key counts.
+    /// When the holders of each object last changed, or their value; the last entry of a key counts.
     pub(crate) changes: Vec<(Key, Revision)>,
     /// All that ever happened.
     pub(crate) events: Vec<Event>,
@@ -147,6 +146,7 @@ impl Model {
             Command::Break { key, reason } => self.break_open(key, reason),
             Command::Cancel { session, request, key } => self.cancel(*session, *request, key),
             Command::Configure(ask) => self.configure(ask),
+            Command::Proclaim { request, key, lock_id, value } => self.proclaim(*request, key, *lock_id, value, seen),
         }
     }
 

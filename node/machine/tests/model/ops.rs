@@ -72,6 +72,14 @@ pub(crate) enum Op {
         lease: Option<Millis>,
         asks: Asks,
     },
+    /// What is proclaimed is `value`; one of them is too long.
+    Proclaim {
+        who: u8,
+        on: u8,
+        picks: Picks,
+        value: u8,
+        asks: Asks,
+    },
     /// The command before the last so many, once more: word for word, or with another low.
     Retry {
         back: u8,
@@ -320,6 +328,8 @@ fn op(theme: Theme) -> BoxedStrategy<Op> {
             .prop_map(|(who, on, picks, asks)| Op::Release { who, on, picks, asks }),
         renew => (who(), on(), picks(), lease(), asks(theme))
             .prop_map(|(who, on, picks, lease, asks)| Op::Renew { who, on, picks, lease, asks }),
+        (renew / 2).max(1) => (who(), prop_oneof![1 => 0..3u8, 9 => 3..5u8], picks(), 0..40u8, asks(theme))
+            .prop_map(|(who, on, picks, value, asks)| Op::Proclaim { who, on, picks, value, asks }),
         retry => (back, proptest::option::weighted(0.3, 0..8u8)).prop_map(|(back, low)| Op::Retry { back, low }),
         3 => (on(), prop::bool::weighted(0.05)).prop_map(|(on, odd)| Op::Break { on, odd }),
         8 => (who(), on(), proptest::option::weighted(0.1, asks(theme)))
