@@ -33,6 +33,7 @@ pub mod problem;
 mod render;
 mod reply;
 pub mod server;
+mod services;
 mod sessions;
 pub mod watch;
 

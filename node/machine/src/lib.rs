@@ -56,6 +56,8 @@
 //!     revision is given all of it that it asked for, or told that some is no longer kept.
 //! 12. Whoever comes to wait for the lead of an election is an event, and a proclamation changes the election's value
 //!     and nothing else: the leader, its token and its lease stay.
+//! 13. Whoever has registered an instance of a service is attached, and the instance goes with the attachment.
+//! 14. A sample of a service is of healthy instances, each once, and of weight 0 only where all others are in it.
 //!
 //! # What it costs
 //!
@@ -80,6 +82,7 @@ mod events;
 mod fields;
 mod holders;
 pub mod ids;
+mod instance;
 mod ledger;
 pub mod limits;
 mod links;
@@ -90,7 +93,9 @@ pub mod planted;
 pub mod query;
 mod queue;
 mod rare;
+mod requests;
 mod seat;
+mod services;
 mod session;
 mod snapshot;
 mod table;
@@ -99,6 +104,7 @@ mod view;
 pub use blob::Blob;
 pub use command::*;
 pub use ids::*;
+pub use instance::*;
 pub use machine::{Attachment, Machine};
 pub use query::*;
 pub use snapshot::RestoreError;
