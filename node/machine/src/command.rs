@@ -7,7 +7,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{blob::Blob, ids::*};
+use crate::{
+    blob::Blob,
+    ids::*,
+    query::{Event, Pattern},
+    secret::Secret,
+};
 
 /// What people attach to a session or a grant: host, pid, user, reason, trace id.
 pub type Metadata = BTreeMap<String, String>;
@@ -175,6 +180,81 @@ pub struct Configured {
     pub updated: WallMs,
 }
 
+/// Up to where a webhook has been told everything: a watch's position in each shard that is watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The cluster's when the positions were taken.
+    pub incarnation: Incarnation,
+    /// The last revision of each shard.
+    pub positions: BTreeMap<ShardId, Revision>,
+}
+
+/// Makes a webhook, or another of one that there is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetHook {
+    /// Makes a repeat harmless for [`limits::KEY_LIFE`](crate::limits::KEY_LIFE).
+    pub request: u128,
+    /// Which.
+    pub key: Key,
+    /// Where to deliver to. Whether that is allowed is the delivering node's to say.
+    pub url: String,
+    /// What is told.
+    pub patterns: Vec<Pattern>,
+    /// Signs what is delivered.
+    pub secret: Secret,
+    /// From where on.
+    pub cursor: Cursor,
+}
+
+/// An event that a webhook's target did not take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Where it happened.
+    pub shard: ShardId,
+    /// The event's, or for the notice of a gap the sum of the positions behind it.
+    pub revision: Revision,
+    /// What happened; `None` for the notice that events are missing here.
+    pub event: Option<Event>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Why the last attempt failed.
+    pub error: String,
+    /// When it was given up, by wall time. Set as it is applied.
+    pub died: WallMs,
+}
+
+/// How far a webhook's deliveries have come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advance {
+    /// Which.
+    pub key: Key,
+    /// Its last change; of another it is refused.
+    pub epoch: HookEpoch,
+    /// Everything up to here is delivered or dead.
+    pub cursor: Cursor,
+    /// What has died since.
+    pub dead: Vec<DeadLetter>,
+    /// Those dead letters that were to be delivered once more and have been, or have died once more.
+    pub settled: Vec<(ShardId, Revision)>,
+    /// How many events were delivered since.
+    pub delivered: u32,
+    /// How many attempts failed since.
+    pub failed: u32,
+    /// Why the last attempt failed, where it did.
+    pub error: Option<String>,
+}
+
+/// What is to become of a webhook's dead letters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettleDead {
+    /// Makes a repeat harmless for [`limits::KEY_LIFE`](crate::limits::KEY_LIFE).
+    pub request: u128,
+    /// Of which webhook.
+    pub key: Key,
+    /// Deliver them once more; else forget them.
+    pub redeliver: bool,
+}
+
 /// All that can be done to a shard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
@@ -309,6 +389,20 @@ pub enum Command {
 
     /// Changes a path of the configuration.
     Configure(Configure),
+
+    /// Makes a webhook.
+    SetHook(SetHook),
+    /// Ends a webhook; its dead letters go with it.
+    DropHook {
+        /// Makes a repeat harmless for [`limits::KEY_LIFE`](crate::limits::KEY_LIFE).
+        request: u128,
+        /// Which.
+        key: Key,
+    },
+    /// Logs how far a webhook has come. Said by its shard's leader only.
+    Advance(Advance),
+    /// Has a webhook's dead letters delivered once more, or forgets them.
+    SettleDead(SettleDead),
 }
 
 impl Command {
@@ -325,6 +419,9 @@ impl Command {
                 | Command::Break { .. }
                 | Command::Cancel { .. }
                 | Command::Configure(_)
+                | Command::SetHook(_)
+                | Command::DropHook { .. }
+                | Command::SettleDead(_)
         )
     }
 
@@ -333,6 +430,7 @@ impl Command {
         match self {
             Command::OpenSession { .. } | Command::Acquire(_) | Command::Pend { .. } | Command::Attach { .. } => true,
             Command::Configure(ask) => ask.change != Change::Delete,
+            Command::SetHook(_) => true,
             _ => false,
         }
     }
@@ -356,7 +454,11 @@ impl Command {
             | Command::ExpireSessions { .. }
             | Command::Checkpoint { .. }
             | Command::Configure(_)
-            | Command::Break { .. } => None,
+            | Command::Break { .. }
+            | Command::SetHook(_)
+            | Command::DropHook { .. }
+            | Command::Advance(_)
+            | Command::SettleDead(_) => None,
         }
     }
 
@@ -368,7 +470,11 @@ impl Command {
             Command::Release { key, .. }
             | Command::Renew { key, .. }
             | Command::Break { key, .. }
-            | Command::Cancel { key, .. } => Some(key),
+            | Command::Cancel { key, .. }
+            | Command::DropHook { key, .. } => Some(key),
+            Command::SetHook(ask) => Some(&ask.key),
+            Command::Advance(ask) => Some(&ask.key),
+            Command::SettleDead(ask) => Some(&ask.key),
             _ => None,
         }
     }
@@ -500,6 +606,20 @@ pub enum Outcome {
     },
     /// The path has no value to delete, or the version to roll back to is not kept or was a deletion.
     NoConfig,
+    /// The webhook is as it was asked to be.
+    HookChanged {
+        /// The change's number.
+        epoch: HookEpoch,
+        /// How many dead letters it was about.
+        letters: u32,
+    },
+    /// The webhook was changed meanwhile; nothing was done.
+    StaleHook {
+        /// Its last change.
+        current: HookEpoch,
+    },
+    /// No such webhook here.
+    NoHook,
 }
 
 /// Which bound was reached.
@@ -521,6 +641,10 @@ pub enum Limit {
     Configs,
     /// The bytes of one shard's configuration.
     ConfigBytes,
+    /// Webhooks of one shard.
+    Hooks,
+    /// Their bytes.
+    HookBytes,
 }
 
 /// What an apply did besides answering its own commands. The leader's shell acts on it; followers drop it.
@@ -538,6 +662,8 @@ pub struct Effects {
     pub closing: Vec<(SessionId, EndReason)>,
     /// Sessions whose end every attached shard has acknowledged.
     pub ended: Vec<SessionId>,
+    /// Some webhook was made, dropped or changed otherwise than by progress: whoever delivers looks anew.
+    pub hooks: bool,
 }
 
 /// The answer to a request that had queued.

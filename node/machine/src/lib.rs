@@ -54,6 +54,7 @@
 //!     above every path that was forgotten.
 //! 11. Every revision is one event, and events come in the order of revisions. Whoever asks for what happened after a
 //!     revision is given all of it that it asked for, or told that some is no longer kept.
+//! 12. A webhook's cursor goes forward only, and by none but one who knows the webhook's last change.
 //!
 //! # What it costs
 //!
@@ -77,6 +78,7 @@ mod effects;
 mod events;
 mod fields;
 mod holders;
+mod hooks;
 pub mod ids;
 mod ledger;
 pub mod limits;
@@ -88,7 +90,9 @@ pub mod planted;
 pub mod query;
 mod queue;
 mod rare;
+mod remembered;
 mod seat;
+mod secret;
 mod session;
 mod snapshot;
 mod table;
@@ -96,7 +100,9 @@ mod view;
 
 pub use blob::Blob;
 pub use command::*;
+pub use hooks::HookWork;
 pub use ids::*;
 pub use machine::{Attachment, Machine};
 pub use query::*;
+pub use secret::Secret;
 pub use snapshot::RestoreError;

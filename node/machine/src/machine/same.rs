@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    config::Configs, deadlines::Deadlines, ids::*, machine::Machine, query::Counts, queue::Place, session::Home,
+    config::Configs, deadlines::Deadlines, hooks::Hooks, ids::*, machine::Machine, query::Counts, queue::Place,
+    session::Home,
 };
 
 /// The indexes, by keys instead of places.
@@ -17,6 +18,7 @@ struct Indexes<'a> {
     counts: Counts,
     home: &'a Home,
     configs: &'a Configs,
+    hooks: &'a Hooks,
 }
 
 impl Machine {
@@ -33,6 +35,7 @@ impl Machine {
             counts: self.ledger.counts,
             home: &self.home,
             configs: &self.configs,
+            hooks: &self.hooks,
         }
     }
 }

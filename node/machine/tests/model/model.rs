@@ -23,7 +23,7 @@
 
 use wardlock_machine::*;
 
-use crate::{answers::Guest, configs::Past, locks::*};
+use crate::{answers::Guest, configs::Past, hooks::Hooks, locks::*};
 
 /// What a batch says of all its commands.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +77,8 @@ pub(crate) struct Model {
     pub(crate) events: Vec<Event>,
     /// What the configuration was.
     pub(crate) past: Past,
+    /// The webhooks.
+    pub(crate) hooks: Hooks,
     /// How often the machine chose where it was free to.
     pub(crate) freedoms: u64,
     /// The wall time and the effects of the command that runs.
@@ -147,6 +149,10 @@ impl Model {
             Command::Break { key, reason } => self.break_open(key, reason),
             Command::Cancel { session, request, key } => self.cancel(*session, *request, key),
             Command::Configure(ask) => self.configure(ask),
+            Command::SetHook(ask) => self.set_hook(ask),
+            Command::DropHook { request, key } => self.drop_hook(*request, key),
+            Command::Advance(ask) => self.advance(ask),
+            Command::SettleDead(ask) => self.settle_dead(ask),
         }
     }
 

@@ -101,6 +101,7 @@ impl Model {
                 Answer::Fence(checks.iter().map(|(key, token)| held(key, *token)).collect())
             }
             Query::Config { .. } | Query::Versions { .. } | Query::Configs { .. } => self.query_config(query),
+            Query::Hook { .. } | Query::Hooks { .. } | Query::DeadLetters { .. } => self.query_hook(query),
             Query::Events { .. } => panic!("these are compared by themselves"),
         }
     }
@@ -126,6 +127,7 @@ impl Model {
             configs,
             config_bytes,
             config_old_bytes,
+            hooks: self.hooks.count(),
         }
     }
 
@@ -157,6 +159,7 @@ impl Model {
             }
         }
         self.compare_configs(machine, dice)?;
+        self.compare_hooks(machine, dice)?;
         self.compare_events(machine, dice)?;
         match dice % 4 {
             0 => self.compare_lists(machine, dice / 4),
