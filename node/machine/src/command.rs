@@ -7,7 +7,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{blob::Blob, ids::*, instance::*};
+use crate::{
+    blob::Blob,
+    ids::*,
+    instance::*,
+    query::{Event, Pattern},
+    secret::Secret,
+};
 
 /// What people attach to a session or a grant: host, pid, user, reason, trace id.
 pub type Metadata = BTreeMap<String, String>;
@@ -173,6 +179,81 @@ pub struct Configured {
     pub revision: Revision,
     /// When it was made, by the leader's wall clock.
     pub updated: WallMs,
+}
+
+/// Up to where a webhook has been told everything: a watch's position in each shard that is watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The cluster's when the positions were taken.
+    pub incarnation: Incarnation,
+    /// The last revision of each shard.
+    pub positions: BTreeMap<ShardId, Revision>,
+}
+
+/// Makes a webhook, or another of one that there is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetHook {
+    /// Makes a repeat harmless for [`limits::KEY_LIFE`](crate::limits::KEY_LIFE).
+    pub request: u128,
+    /// Which.
+    pub key: Key,
+    /// Where to deliver to. Whether that is allowed is the delivering node's to say.
+    pub url: String,
+    /// What is told.
+    pub patterns: Vec<Pattern>,
+    /// Signs what is delivered.
+    pub secret: Secret,
+    /// From where on.
+    pub cursor: Cursor,
+}
+
+/// An event that a webhook's target did not take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Where it happened.
+    pub shard: ShardId,
+    /// The event's, or for the notice of a gap the sum of the positions behind it.
+    pub revision: Revision,
+    /// What happened; `None` for the notice that events are missing here.
+    pub event: Option<Event>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Why the last attempt failed.
+    pub error: String,
+    /// When it was given up, by wall time. Set as it is applied.
+    pub died: WallMs,
+}
+
+/// How far a webhook's deliveries have come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advance {
+    /// Which.
+    pub key: Key,
+    /// Its last change; of another it is refused.
+    pub epoch: HookEpoch,
+    /// Everything up to here is delivered or dead.
+    pub cursor: Cursor,
+    /// What has died since.
+    pub dead: Vec<DeadLetter>,
+    /// Those dead letters that were to be delivered once more and have been, or have died once more.
+    pub settled: Vec<(ShardId, Revision)>,
+    /// How many events were delivered since.
+    pub delivered: u32,
+    /// How many attempts failed since.
+    pub failed: u32,
+    /// Why the last attempt failed, where it did.
+    pub error: Option<String>,
+}
+
+/// What is to become of a webhook's dead letters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettleDead {
+    /// Makes a repeat harmless for [`limits::KEY_LIFE`](crate::limits::KEY_LIFE).
+    pub request: u128,
+    /// Of which webhook.
+    pub key: Key,
+    /// Deliver them once more; else forget them.
+    pub redeliver: bool,
 }
 
 /// All that can be done to a shard.
@@ -349,6 +430,21 @@ pub enum Command {
         /// How it fares.
         health: Health,
     },
+
+    // Webhooks.
+    /// Makes a webhook.
+    SetHook(SetHook),
+    /// Ends a webhook; its dead letters go with it.
+    DropHook {
+        /// Makes a repeat harmless for [`limits::KEY_LIFE`](crate::limits::KEY_LIFE).
+        request: u128,
+        /// Which.
+        key: Key,
+    },
+    /// Logs how far a webhook has come. Said by its shard's leader only.
+    Advance(Advance),
+    /// Has a webhook's dead letters delivered once more, or forgets them.
+    SettleDead(SettleDead),
 }
 
 impl Command {
@@ -369,6 +465,9 @@ impl Command {
                 | Command::Register(_)
                 | Command::Deregister { .. }
                 | Command::ReportHealth { .. }
+                | Command::SetHook(_)
+                | Command::DropHook { .. }
+                | Command::SettleDead(_)
         )
     }
 
@@ -377,7 +476,7 @@ impl Command {
         match self {
             Command::OpenSession { .. } | Command::Acquire(_) | Command::Pend { .. } | Command::Attach { .. } => true,
             Command::Configure(ask) => ask.change != Change::Delete,
-            Command::Register(_) => true,
+            Command::Register(_) | Command::SetHook(_) => true,
             _ => false,
         }
     }
@@ -406,7 +505,11 @@ impl Command {
             | Command::ExpireSessions { .. }
             | Command::Checkpoint { .. }
             | Command::Configure(_)
-            | Command::Break { .. } => None,
+            | Command::Break { .. }
+            | Command::SetHook(_)
+            | Command::DropHook { .. }
+            | Command::Advance(_)
+            | Command::SettleDead(_) => None,
         }
     }
 
@@ -421,8 +524,12 @@ impl Command {
             | Command::Cancel { key, .. }
             | Command::Proclaim { key, .. }
             | Command::Deregister { key, .. }
-            | Command::ReportHealth { key, .. } => Some(key),
+            | Command::ReportHealth { key, .. }
+            | Command::DropHook { key, .. } => Some(key),
             Command::Register(ask) => Some(&ask.key),
+            Command::SetHook(ask) => Some(&ask.key),
+            Command::Advance(ask) => Some(&ask.key),
+            Command::SettleDead(ask) => Some(&ask.key),
             _ => None,
         }
     }
@@ -567,6 +674,20 @@ pub enum Outcome {
     NoInstance,
     /// The instance is registered by another session; nothing was done.
     ForeignInstance,
+    /// The webhook is as it was asked to be.
+    HookChanged {
+        /// The change's number.
+        epoch: HookEpoch,
+        /// How many dead letters it was about.
+        letters: u32,
+    },
+    /// The webhook was changed meanwhile; nothing was done.
+    StaleHook {
+        /// Its last change.
+        current: HookEpoch,
+    },
+    /// No such webhook here.
+    NoHook,
 }
 
 /// Which bound was reached.
@@ -592,6 +713,10 @@ pub enum Limit {
     Instances,
     /// The bytes of these.
     InstanceBytes,
+    /// Webhooks of one shard.
+    Hooks,
+    /// Their bytes.
+    HookBytes,
 }
 
 /// What an apply did besides answering its own commands. The leader's shell acts on it; followers drop it.
@@ -607,6 +732,8 @@ pub struct Effects {
     pub closing: Vec<(SessionId, EndReason)>,
     /// Sessions whose end every attached shard has acknowledged.
     pub ended: Vec<SessionId>,
+    /// Some webhook was made, dropped or changed otherwise than by progress: whoever delivers looks anew.
+    pub hooks: bool,
 }
 
 /// The answer to a request that had queued.

@@ -46,7 +46,7 @@ pub(crate) struct Events {
 
 impl Event {
     /// What it counts for, where bytes are bounded.
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let texts = match &self.what {
             What::Granted { holder, value, .. } => holder.len() + value.as_ref().map_or(0, String::len),
             What::Ended { .. } => 0,
@@ -61,7 +61,7 @@ impl Event {
     }
 
     /// Whether the parts go together; asked of bytes from outside.
-    fn is_sound(&self) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         match (&self.what, self.key.kind) {
             (What::Granted { lock_id, holder, value, .. }, Kind::Lock | Kind::Election) => {
                 lock_id.tag == KeyTag::of(&self.key)
@@ -140,7 +140,7 @@ impl Events {
     pub(crate) fn push(&mut self, event: Event) {
         match event.key.kind {
             Kind::Lock => self.locks.push(event, LOCKS),
-            Kind::Election | Kind::Config | Kind::Service => self.others.push(event, OTHERS),
+            Kind::Election | Kind::Config | Kind::Service | Kind::Hook => self.others.push(event, OTHERS),
         }
     }
 

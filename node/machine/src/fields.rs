@@ -1,7 +1,14 @@
 //! The bounds of single fields, checked again when a command is applied: what a leader let through by
 //! mistake is answered [`Limit::Field`](crate::Limit::Field) on every replica alike.
 
-use crate::{command::*, ids::*, instance::*, limits, query::Query};
+use crate::{
+    command::*,
+    ids::*,
+    instance::*,
+    limits,
+    query::{Pattern, Query, What},
+    secret::Secret,
+};
 
 impl Command {
     /// Whether every field is within its bounds. What is not is answered [`Limit::Field`] when it is applied;
@@ -18,6 +25,10 @@ impl Command {
             Command::Deregister { key, instance, .. } | Command::ReportHealth { key, instance, .. } => {
                 id(key, instance)
             }
+            Command::SetHook(ask) => set_hook(ask),
+            Command::DropHook { key, .. } => key.kind == Kind::Hook,
+            Command::SettleDead(ask) => ask.key.kind == Kind::Hook,
+            Command::Advance(ask) => advance(ask),
             _ => true,
         }
     }
@@ -49,7 +60,10 @@ impl Query {
             | Query::Versions { .. }
             | Query::Object { .. }
             | Query::Session { .. }
-            | Query::Sessions { .. } => true,
+            | Query::Sessions { .. }
+            | Query::Hook { .. }
+            | Query::DeadLetters { .. } => true,
+            Query::Hooks { after, .. } => after.as_ref().is_none_or(|after| after.len() <= limits::NAME_BYTES),
         }
     }
 }
@@ -81,7 +95,7 @@ pub(crate) fn lease(lease: Option<Millis>) -> bool {
 pub(crate) fn mode(kind: Kind, mode: Mode) -> bool {
     match (kind, mode) {
         (Kind::Lock | Kind::Election, Mode::Exclusive) => true,
-        (Kind::Election | Kind::Config | Kind::Service, _) => false,
+        (Kind::Election | Kind::Config | Kind::Service | Kind::Hook, _) => false,
         (Kind::Lock, Mode::Shared) => true,
         (Kind::Lock, Mode::Semaphore { permits }) => (1..=limits::HOLDERS).contains(&(permits as usize)),
     }
@@ -92,7 +106,7 @@ pub(crate) fn acquire(acquire: &Acquire) -> bool {
     let candidate = match acquire.key.kind {
         Kind::Lock => true,
         Kind::Election => acquire.value.is_some(),
-        Kind::Config | Kind::Service => false,
+        Kind::Config | Kind::Service | Kind::Hook => false,
     };
     candidate
         && mode(acquire.key.kind, acquire.mode)
@@ -154,4 +168,49 @@ pub(crate) fn address(text: &str) -> bool {
     };
     let name = text.strip_suffix('.').unwrap_or(text);
     text.len() <= limits::ADDRESS_BYTES && (text.parse::<std::net::IpAddr>().is_ok() || name.split('.').all(part))
+}
+
+/// What a webhook is made of.
+pub(crate) fn hook(url: &str, patterns: &[Pattern], secret: &Secret, cursor: &Cursor) -> bool {
+    let fits = |pattern: &Pattern| {
+        pattern.kind != Kind::Hook
+            && pattern.name.len() <= limits::NAME_BYTES
+            && (pattern.prefix || !pattern.name.is_empty())
+    };
+    (1..=limits::HOOK_URL_BYTES).contains(&url.len())
+        && url.bytes().all(|byte| byte.is_ascii_graphic())
+        && (1..=limits::PATTERNS).contains(&patterns.len())
+        && patterns.iter().all(fits)
+        && (limits::HOOK_SECRET_BYTES_MIN..=limits::HOOK_SECRET_BYTES).contains(&secret.expose().len())
+        && cursor.positions.len() <= limits::HOOK_SHARDS
+}
+
+/// A webhook that is to be made.
+pub(crate) fn set_hook(ask: &SetHook) -> bool {
+    ask.key.kind == Kind::Hook && hook(&ask.url, &ask.patterns, &ask.secret, &ask.cursor)
+}
+
+/// A webhook's progress.
+pub(crate) fn advance(ask: &Advance) -> bool {
+    ask.key.kind == Kind::Hook
+        && ask.cursor.positions.len() <= limits::HOOK_SHARDS
+        && ask.dead.len() <= limits::DEAD_LETTERS
+        && ask.settled.len() <= limits::DEAD_LETTERS
+        && ask.dead.iter().all(dead_letter)
+        && ask.error.as_deref().is_none_or(label)
+}
+
+/// An event that was given up. It may carry a value as events are told with it.
+pub(crate) fn dead_letter(letter: &DeadLetter) -> bool {
+    let event = letter.event.as_ref().is_none_or(|event| {
+        let mut stored = event.clone();
+        let value = match &mut stored.what {
+            What::Configured { value, .. } => value.take(),
+            _ => None,
+        };
+        stored.revision == letter.revision
+            && stored.is_sound()
+            && value.is_none_or(|value| value.len() <= limits::EVENT_VALUE_BYTES)
+    });
+    event && label(&letter.error)
 }

@@ -52,6 +52,10 @@ number!(
     Version(u64)
 );
 number!(
+    /// Counts the changes of a shard's webhooks; no two changes have the same.
+    HookEpoch(u64)
+);
+number!(
     /// Names one attempt of a session to attach to a shard.
     Nonce(u64)
 );
@@ -150,6 +154,7 @@ impl KeyTag {
             Kind::Election => 1,
             Kind::Config => 2,
             Kind::Service => 3,
+            Kind::Hook => 4,
         };
         let bytes = [kind].into_iter().chain(key.name.as_str().bytes());
         KeyTag(bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)))
@@ -290,6 +295,8 @@ pub enum Kind {
     Config,
     /// A service: its instances.
     Service,
+    /// A webhook, by its id.
+    Hook,
 }
 
 /// The full name of an object in a shard.
@@ -320,6 +327,11 @@ impl Key {
     /// The key of the service called `name`.
     pub fn service(name: Name) -> Key {
         Key { kind: Kind::Service, name }
+    }
+
+    /// The key of the webhook of the id `name`.
+    pub fn hook(name: Name) -> Key {
+        Key { kind: Kind::Hook, name }
     }
 }
 

@@ -58,6 +58,7 @@
 //!     and nothing else: the leader, its token and its lease stay.
 //! 13. Whoever has registered an instance of a service is attached, and the instance goes with the attachment.
 //! 14. A sample of a service is of healthy instances, each once, and of weight 0 only where all others are in it.
+//! 15. A webhook's cursor goes forward only, and by none but one who knows the webhook's last change.
 //!
 //! # What it costs
 //!
@@ -81,6 +82,7 @@ mod effects;
 mod events;
 mod fields;
 mod holders;
+mod hooks;
 pub mod ids;
 mod instance;
 mod ledger;
@@ -95,6 +97,7 @@ mod queue;
 mod rare;
 mod requests;
 mod seat;
+mod secret;
 mod services;
 mod session;
 mod snapshot;
@@ -103,8 +106,10 @@ mod view;
 
 pub use blob::Blob;
 pub use command::*;
+pub use hooks::HookWork;
 pub use ids::*;
 pub use instance::*;
 pub use machine::{Attachment, Machine};
 pub use query::*;
+pub use secret::Secret;
 pub use snapshot::RestoreError;

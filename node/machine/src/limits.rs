@@ -76,6 +76,30 @@ pub const INSTANCE_BYTES: usize = 64 << 20;
 pub const INSTANCE_FIXED_BYTES: usize = 256;
 /// The most instances of one sample.
 pub const SAMPLE: usize = 32;
+/// The most webhooks of one shard.
+pub const HOOKS: usize = 1_000;
+/// The most bytes of their texts and cursors, with [`HOOK_FIXED_BYTES`] for each.
+pub const HOOK_BYTES: usize = 16 << 20;
+/// What a webhook counts for beside its texts.
+pub const HOOK_FIXED_BYTES: usize = 512;
+/// The longest target of a webhook, in bytes.
+pub const HOOK_URL_BYTES: usize = 2_048;
+/// The shortest secret of a webhook, in bytes: what can be guessed signs nothing.
+pub const HOOK_SECRET_BYTES_MIN: usize = 16;
+/// The longest.
+pub const HOOK_SECRET_BYTES: usize = 256;
+/// The most shards that a webhook's cursor may speak of.
+pub const HOOK_SHARDS: usize = 1_024;
+/// How many webhooks one list shows.
+pub const HOOK_PAGE: usize = 200;
+/// The most dead letters of one webhook; beyond it the oldest go first.
+pub const DEAD_LETTERS: usize = 256;
+/// The most bytes of these, with [`DEAD_FIXED_BYTES`] for each.
+pub const DEAD_BYTES: usize = 1 << 20;
+/// The most bytes of all dead letters of one shard.
+pub const DEAD_BYTES_PER_SHARD: usize = 16 << 20;
+/// What a dead letter counts for beside its texts.
+pub const DEAD_FIXED_BYTES: usize = 128;
 /// How long a keyed answer is kept.
 pub const KEY_LIFE: Millis = Millis(600_000);
 /// How many released lock ids are remembered for one session in one shard.

@@ -4,6 +4,7 @@ use crate::{
     command::*,
     config::{Configs, Now},
     effects::Cx,
+    hooks::{HookWork, Hooks},
     ids::*,
     ledger::{Counters, Ledger, Spot},
     limits,
@@ -31,6 +32,7 @@ pub struct Machine {
     pub(crate) home: Home,
     pub(crate) configs: Configs,
     pub(crate) services: Services,
+    pub(crate) hooks: Hooks,
 }
 
 /// How far a session's attachment to this shard has come.
@@ -156,8 +158,29 @@ impl Machine {
             Command::ReportHealth { request, key, instance, session, health } => {
                 self.report_health(request, &key, &instance, session, health, cx)
             }
+
+            Command::SetHook(ask) => {
+                let now = self.at(cx);
+                told(self.hooks.set(ask, &now), cx)
+            }
+            Command::DropHook { request, key } => {
+                let now = self.at(cx);
+                told(self.hooks.drop_hook(request, &key, &now), cx)
+            }
+            Command::SettleDead(ask) => {
+                let now = self.at(cx);
+                told(self.hooks.settle(&ask, &now), cx)
+            }
+            Command::Advance(ask) => {
+                let now = self.at(cx);
+                self.hooks.advance(ask, &now)
+            }
         };
         outcome.into()
+    }
+
+    fn at(&self, cx: &Cx<'_>) -> Now {
+        Now { stamp: self.now(), wall: cx.wall }
     }
 
     /// Only a larger epoch takes effect; a repeat of the present range is as good as done.
@@ -310,6 +333,16 @@ impl Machine {
         self.ledger.events.happened(after)
     }
 
+    /// The webhooks, each with its last change that was none of progress.
+    pub fn hooks(&self) -> impl Iterator<Item = (&Name, HookEpoch)> {
+        self.hooks.revised()
+    }
+
+    /// What whoever delivers for a webhook has to know, its secret included.
+    pub fn hook_work(&self, name: &Name) -> Option<HookWork> {
+        self.hooks.work(name)
+    }
+
     /// How much of what there is. O(1).
     pub fn counts(&self) -> Counts {
         Counts {
@@ -321,7 +354,16 @@ impl Machine {
             services: self.services.len() as u64,
             instances: self.services.tally(),
             instance_bytes: self.services.bytes() as u64,
+            hooks: self.hooks.len() as u64,
             ..self.ledger.counts
         }
     }
+}
+
+/// An outcome; where a webhook was changed, whoever delivers hears of it.
+fn told((outcome, changed): (Outcome, bool), cx: &mut Cx<'_>) -> Outcome {
+    if changed {
+        cx.note(|effects| effects.hooks = true);
+    }
+    outcome
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     blob::Blob,
-    command::{EndReason, Grant, Metadata, Mode},
+    command::{Cursor, DeadLetter, EndReason, Grant, Metadata, Mode},
     ids::*,
     instance::*,
 };
@@ -118,6 +118,23 @@ pub enum Query {
         /// What chance comes from: the same seed draws the same from the same instances.
         seed: u64,
     },
+    /// One webhook.
+    Hook {
+        /// Which.
+        key: Key,
+    },
+    /// A page of this shard's webhooks, in the order of their ids.
+    Hooks {
+        /// Only ids after this one.
+        after: Option<String>,
+        /// At most so many; capped by the machine at [`limits::HOOK_PAGE`](crate::limits::HOOK_PAGE).
+        limit: u32,
+    },
+    /// The dead letters of a webhook.
+    DeadLetters {
+        /// Which.
+        key: Key,
+    },
 }
 
 /// Which objects events are asked for.
@@ -160,6 +177,42 @@ pub enum Answer {
     Services(Vec<ServiceView>),
     /// In the order in which they were drawn, each once.
     Sample(Vec<InstanceView>),
+    /// `None` where there is none.
+    Hook(Option<HookView>),
+    /// In the order of ids.
+    Hooks(Vec<HookView>),
+    /// Oldest first, those that are to be delivered once more in front, as many as there is room for. `None` where there
+    /// is no such webhook.
+    DeadLetters(Option<Vec<DeadLetter>>),
+}
+
+/// A webhook as it is shown: without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookView {
+    /// Its id.
+    pub name: Name,
+    /// Where it delivers to.
+    pub url: String,
+    /// What it is told. In a list left out where there is no room.
+    pub patterns: Vec<Pattern>,
+    /// When it was made, by wall time.
+    pub created: WallMs,
+    /// Its last change, progress included.
+    pub epoch: HookEpoch,
+    /// How far it has come. In a list left out where there is no room.
+    pub cursor: Cursor,
+    /// How many dead letters are kept.
+    pub dead: u32,
+    /// How many of its dead letters are to be delivered once more.
+    pub again: u32,
+    /// How many events its target took.
+    pub delivered: u64,
+    /// How many attempts failed.
+    pub failed: u64,
+    /// How many dead letters were not kept, for want of room.
+    pub lost: u64,
+    /// Why the last attempt failed, where it did.
+    pub error: Option<String>,
 }
 
 /// Something that happened to an object.
@@ -456,6 +509,8 @@ pub struct Counts {
     pub instances: ByHealth,
     /// The instances' bytes, as [`limits::INSTANCE_BYTES`](crate::limits::INSTANCE_BYTES) counts them.
     pub instance_bytes: u64,
+    /// Webhooks.
+    pub hooks: u64,
 }
 
 impl Counts {

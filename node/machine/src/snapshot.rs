@@ -16,6 +16,7 @@ use crate::{
     config::{Configs, ConfigsBefore},
     events::Events,
     fields,
+    hooks::Hooks,
     ids::*,
     ledger::{Counters, Ledger},
     limits,
@@ -29,7 +30,7 @@ use crate::{
 };
 
 /// The version of the form. The first had no configuration, the second no events and kept
-/// no refusals, the third no services; all are read still.
+/// no refusals, the third no services and no webhooks; all are read still.
 const VERSION: u16 = 4;
 
 /// Why bytes are not a machine.
@@ -60,6 +61,7 @@ struct Image<'a> {
     configs: &'a Configs,
     events: &'a Events,
     services: &'a Services,
+    hooks: &'a Hooks,
 }
 
 /// Field for field an [`Image`], but for what came to it later and lies behind.
@@ -85,6 +87,7 @@ impl Machine {
             configs: &self.configs,
             events: &ledger.events,
             services: &self.services,
+            hooks: &self.hooks,
         };
         postcard::to_stdvec(&(VERSION, image)).expect("plain data in memory always encodes")
     }
@@ -115,6 +118,10 @@ impl Machine {
             1..=3 => (Services::default(), rest),
             _ => postcard::take_from_bytes::<Services>(rest)?,
         };
+        let (mut hooks, rest) = match version {
+            1..=3 => (Hooks::default(), rest),
+            _ => postcard::take_from_bytes::<Hooks>(rest)?,
+        };
         if !rest.is_empty() {
             return Err(RestoreError::Trailing(rest.len()));
         }
@@ -128,8 +135,9 @@ impl Machine {
         ensure(home.restore(), "the sessions at home")?;
         ensure(configs.restore(ledger.counters.revision, ledger.counters.now), "the configurations")?;
         services.restore(&mut ledger).map_err(RestoreError::Broken)?;
+        ensure(hooks.restore(ledger.counters.now), "the webhooks")?;
         ensure(total >= ledger.grants.len() as u64, "fewer grants were given than are held")?;
-        Ok(Machine { locks, ledger, home, configs, services })
+        Ok(Machine { locks, ledger, home, configs, services, hooks })
     }
 
     /// A digest of the state: equal states, equal digests.

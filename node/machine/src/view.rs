@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use crate::{
-    command::{Grant, Metadata},
+    command::{DeadLetter, Grant, Metadata},
     ids::*,
     ledger::Ledger,
     limits,
@@ -52,6 +52,20 @@ impl Waiting {
 impl SessionView {
     fn size(&self) -> usize {
         FIXED + self.client_id.len() + 5 * self.shards.len() + metadata(&self.metadata)
+    }
+}
+
+impl HookView {
+    fn size(&self) -> usize {
+        let patterns: usize = self.patterns.iter().map(|pattern| pattern.name.len() + 8).sum();
+        let texts = self.name.as_str().len() + self.url.len() + self.error.as_ref().map_or(0, String::len);
+        FIXED + texts + patterns + 16 * self.cursor.positions.len()
+    }
+}
+
+impl DeadLetter {
+    fn size(&self) -> usize {
+        FIXED + self.weight()
     }
 }
 
@@ -143,6 +157,26 @@ impl Machine {
             Query::Events { after, patterns, limit } => {
                 let (limit, now) = (page(*limit), self.revision());
                 Answer::Events(self.ledger.events.page(patterns, *after, limit, now, &self.configs))
+            }
+            Query::Hook { key } => Answer::Hook(self.hooks.view(&key.name).filter(|_| key.kind == Kind::Hook)),
+            Query::Hooks { after, limit } => {
+                let mut room = Room::default();
+                let views = self.hooks.views(after.as_deref()).take(page(*limit).min(limits::HOOK_PAGE));
+                let views = views.map(|mut view| {
+                    if !room.take(view.size()) {
+                        view.patterns.clear();
+                        view.cursor.positions.clear();
+                    }
+                    view
+                });
+                Answer::Hooks(views.collect())
+            }
+            Query::DeadLetters { key } => {
+                let letters = self.hooks.letters(&key.name).filter(|_| key.kind == Kind::Hook);
+                let mut room = Room::default();
+                Answer::DeadLetters(
+                    letters.map(|letters| letters.take_while(|letter| room.take(letter.size())).cloned().collect()),
+                )
             }
             Query::Configs { prefix, after, limit } => {
                 let named = self.configs.named(prefix, after.as_deref()).take(page(*limit));

@@ -239,7 +239,7 @@ fn a_shard_that_knew_no_events_says_so() {
     shard.put("a", b"v");
     shard.cycle(&Key::lock(name("a")));
     let mut bytes = shard.machine.snapshot();
-    assert_eq!(bytes[0], 3, "the version that has events");
+    assert_eq!(bytes[0], 4, "the version that has webhooks behind the events");
     bytes[0] = 2;
     let restored: Vec<Machine> = (0..bytes.len()).filter_map(|end| Machine::restore(&bytes[..end]).ok()).collect();
     assert_eq!(restored.len(), 1, "it ends where the configuration does");

@@ -251,6 +251,17 @@ impl Runner {
                 }
                 return;
             }
+            "look" => {
+                let key = Key::hook(Name::new(line.words[1]).expect("a name"));
+                let Answer::Hook(found) = self.machine.query(&Query::Hook { key: key.clone() }) else { panic!() };
+                writeln!(self.out, "{shown} → {}", found.map_or("none".into(), |found| hook(&found))).unwrap();
+                let Answer::DeadLetters(letters) = self.machine.query(&Query::DeadLetters { key }) else { panic!() };
+                for letter in letters.into_iter().flatten() {
+                    let died = letter.died.0 - 1_000_000;
+                    writeln!(self.out, "  {}-{} {} +{died}", letter.shard, letter.revision, letter.error).unwrap();
+                }
+                return;
+            }
             "deadline" => {
                 writeln!(self.out, "deadline → {:?}", self.machine.next_deadline().map(|at| at.0)).unwrap();
                 return;
@@ -271,6 +282,9 @@ impl Runner {
         }
         for (session, reason) in effects.closing {
             writeln!(self.out, "  closing {}: {reason:?}", name(session)).unwrap();
+        }
+        if effects.hooks {
+            writeln!(self.out, "  the webhooks changed").unwrap();
         }
         for session in effects.ended {
             writeln!(self.out, "  ended {}", name(session)).unwrap();
@@ -344,6 +358,58 @@ impl Runner {
                 metadata: metadata.unwrap_or_default(),
             },
             health: line.health().unwrap_or_default(),
+        }
+    }
+
+    /// Places as `1:7,2:9`: shard and revision.
+    fn places(text: Option<&str>) -> Vec<(ShardId, Revision)> {
+        let place = |place: &str| {
+            let (shard, revision) = place.split_once(':').expect("shard:revision");
+            (ShardId(shard.parse().expect("a shard")), Revision(revision.parse().expect("a revision")))
+        };
+        text.into_iter().flat_map(|text| text.split(',')).map(place).collect()
+    }
+
+    /// What is done about a webhook; `epoch` is its last change unless `knows` says another.
+    fn hook(&mut self, line: &Line<'_>) -> Command {
+        self.requests += 1;
+        let request = line.number("k").unwrap_or(1_000 + self.requests).into();
+        let key = Key::hook(Name::new(line.words[1]).expect("a name"));
+        let incarnation = Incarnation(line.number("incarnation").unwrap_or(1) as u16);
+        let cursor = Cursor { incarnation, positions: Runner::places(line.pair("to")).into_iter().collect() };
+        match line.words[0] {
+            "hook" => Command::SetHook(SetHook {
+                request,
+                key,
+                url: line.words[2].to_owned(),
+                patterns: vec![Pattern { kind: Kind::Lock, name: String::new(), prefix: true }],
+                secret: Secret::new("a secret of some length"),
+                cursor,
+            }),
+            "unhook" => Command::DropHook { request, key },
+            "advance" => {
+                let Answer::Hook(known) = self.machine.query(&Query::Hook { key: key.clone() }) else { panic!() };
+                let last = known.map_or(0, |known| known.epoch.0);
+                let dead = |(shard, revision)| DeadLetter {
+                    shard,
+                    revision,
+                    event: None,
+                    attempts: 8,
+                    error: "status 500".into(),
+                    died: WallMs(0),
+                };
+                Command::Advance(Advance {
+                    key,
+                    epoch: HookEpoch(line.number("knows").unwrap_or(last)),
+                    cursor,
+                    dead: Runner::places(line.pair("dead")).into_iter().map(dead).collect(),
+                    settled: Runner::places(line.pair("settled")),
+                    delivered: line.number("delivered").unwrap_or_default() as u32,
+                    failed: line.number("failed").unwrap_or_default() as u32,
+                    error: line.pair("error").map(str::to_owned),
+                })
+            }
+            verb => Command::SettleDead(SettleDead { request, key, redeliver: verb == "redrive" }),
         }
     }
 
@@ -423,6 +489,7 @@ impl Runner {
             "break" => Command::Break { key: line.key(1), reason: "stuck".into() },
             "put" | "delete" | "rollback" => Command::Configure(self.configure(line)),
             "cancel" => Command::Cancel { session: line.session(), request, key: line.key(2) },
+            "hook" | "unhook" | "advance" | "redrive" | "forget" => self.hook(line),
             verb => panic!("no such verb: {verb}"),
         }
     }
@@ -497,6 +564,14 @@ fn version(view: &ConfigView) -> String {
     text
 }
 
+fn hook(view: &HookView) -> String {
+    let positions: Vec<String> = view.cursor.positions.iter().map(|(shard, at)| format!("{shard}:{at}")).collect();
+    let HookView { url, epoch, dead, again, delivered, failed, .. } = view;
+    let error = view.error.as_ref().map_or(String::new(), |error| format!(" error={error}"));
+    let at = positions.join(",");
+    format!("{url} epoch={epoch} at={at} dead={dead} again={again} delivered={delivered} failed={failed}{error}")
+}
+
 fn blocked(blocked: &Blocked) -> String {
     let holders: Vec<String> = blocked.holders.iter().map(|grant| grant.holder.clone()).collect();
     let mut text = format!("by [{}] waiters={}", holders.join(" "), blocked.waiters);
@@ -532,6 +607,8 @@ fn tell(outcome: &Outcome) -> String {
         Outcome::StaleEpoch { current } => format!("stale-epoch current={current}"),
         Outcome::Configured(done) => format!("version={} revision={}", done.version, done.revision),
         Outcome::VersionMismatch { current } => format!("version-mismatch current={current}"),
+        Outcome::HookChanged { epoch, letters } => format!("changed epoch={epoch} letters={letters}"),
+        Outcome::StaleHook { current } => format!("stale-hook current={current}"),
         Outcome::Limit(limit) => format!("limit {limit:?}"),
         Outcome::Registered(Registered { revision, registered, replaced }) => {
             let replaced = replaced.map_or(String::new(), |session| format!(" replaced {}", name(session)));

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    config::Configs, deadlines::Deadlines, ids::*, machine::Machine, query::Counts, queue::Place, services::Services,
-    session::Home,
+    config::Configs, deadlines::Deadlines, hooks::Hooks, ids::*, machine::Machine, query::Counts, queue::Place,
+    services::Services, session::Home,
 };
 
 /// The indexes, by keys instead of places.
@@ -20,6 +20,7 @@ struct Indexes<'a> {
     configs: &'a Configs,
     services: &'a Services,
     instances: BTreeSet<(SessionId, &'a (Name, Name))>,
+    hooks: &'a Hooks,
 }
 
 impl Machine {
@@ -39,6 +40,7 @@ impl Machine {
             configs: &self.configs,
             services: &self.services,
             instances: instances.collect(),
+            hooks: &self.hooks,
         }
     }
 }

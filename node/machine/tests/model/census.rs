@@ -26,6 +26,20 @@ fn kind(of: &impl fmt::Debug) -> String {
 
 /// Each with the least number of times that it must occur in the histories of the fixed seed.
 const LEAST: &[(&str, u64)] = &[
+    ("Advance → HookChanged", 200),
+    ("Advance → Limit", 5),
+    ("Advance → NoHook", 20),
+    ("Advance → StaleEpoch", 5),
+    ("Advance → StaleHook", 20),
+    ("DropHook → HookChanged", 5),
+    ("DropHook → NoHook", 5),
+    ("SetHook → HookChanged", 60),
+    ("SetHook → Limit", 5),
+    ("SettleDead → HookChanged", 20),
+    ("SettleDead → NoHook", 5),
+    ("histories about Hooks", 3),
+    ("restored with dead letters", 10),
+    ("retried SetHook → HookChanged", 5),
     ("Acquire → AlreadyHeld", 550),
     ("Acquire → Cancelled", 13),
     ("Acquire → Expired", 100),
@@ -113,7 +127,7 @@ const LEAST: &[(&str, u64)] = &[
     ("drop → handed over", 3),
     ("elected at once", 250),
     ("freedoms taken", 90),
-    ("full of keyed answers", 70),
+    ("full of keyed answers", 50),
     ("full of releases", 600),
     ("granted as the delay was over", 20),
     ("granted from the queue, Exclusive", 150),
@@ -291,6 +305,8 @@ impl Census {
                 | Command::Register(_)
                 | Command::Deregister { .. }
                 | Command::ReportHealth { .. }
+                | Command::SetHook(_)
+                | Command::SettleDead(_)
         ) {
             self.count(format!("retried {} → {}", kind(command), kind(outcome)));
         }
@@ -306,6 +322,7 @@ impl Census {
             ("restored with a deleted path", model.past.has_deletions()),
             ("restored with instances", !model.registry.listed.is_empty()),
             ("restored with attempts", !model.asking.is_empty()),
+            ("restored with dead letters", model.hooks.has_letters()),
             ("restored with an outbox", model.home.iter().any(|open| open.closing.is_some())),
         ] {
             if there {

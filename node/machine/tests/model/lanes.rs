@@ -50,6 +50,7 @@ fn join(all: &mut Effects, more: Effects) {
     all.opened.extend(more.opened);
     all.closing.extend(more.closing);
     all.ended.extend(more.ended);
+    all.hooks |= more.hooks;
 }
 
 impl Lanes {

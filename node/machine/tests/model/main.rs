@@ -21,6 +21,7 @@ mod author;
 mod census;
 mod configs;
 mod events;
+mod hooks;
 mod lanes;
 mod locks;
 mod model;

@@ -22,7 +22,7 @@
 
 use wardlock_machine::*;
 
-use crate::{answers::Guest, configs::Past, locks::*, services::Registry};
+use crate::{answers::Guest, configs::Past, hooks::Hooks, locks::*, services::Registry};
 
 /// What a batch says of all its commands.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +78,8 @@ pub(crate) struct Model {
     pub(crate) past: Past,
     /// Which instances of services there are.
     pub(crate) registry: Registry,
+    /// The webhooks.
+    pub(crate) hooks: Hooks,
     /// How often the machine chose where it was free to.
     pub(crate) freedoms: u64,
     /// The wall time and the effects of the command that runs.
@@ -156,6 +158,10 @@ impl Model {
             Command::ReportHealth { request, key, instance, session, health } => {
                 self.report_health(*request, key, instance, *session, *health)
             }
+            Command::SetHook(ask) => self.set_hook(ask),
+            Command::DropHook { request, key } => self.drop_hook(*request, key),
+            Command::Advance(ask) => self.advance(ask),
+            Command::SettleDead(ask) => self.settle_dead(ask),
         }
     }
 

@@ -6,7 +6,7 @@ use wardlock_machine::*;
 
 use crate::{
     configs::{self, Act},
-    services,
+    hooks, services,
 };
 
 /// How many sessions there are; one more is spoken of and never known.
@@ -102,6 +102,8 @@ pub(crate) enum Op {
     Configure(Act),
     /// Something is done to an instance of a service.
     Serve(services::Act),
+    /// Something about a webhook.
+    Hook(hooks::Act),
     Tick,
     /// The next step of coming in.
     Join {
@@ -195,6 +197,8 @@ pub(crate) enum Theme {
     Configs,
     /// Instances, and the sessions that they go with.
     Services,
+    /// Webhooks that come and go, and how far they have come.
+    Hooks,
     /// One session that does so much that its oldest answers are forgotten.
     Memory,
 }
@@ -316,12 +320,16 @@ fn op(theme: Theme) -> BoxedStrategy<Op> {
         Theme::Time => [90, 24, 24, 12, 60, 6, 6, 1],
         Theme::Retries => [72, 36, 24, 90, 12, 6, 6, 1],
         Theme::Sessions => [36, 12, 6, 12, 12, 48, 48, 4],
-        Theme::Configs => [12, 6, 3, 24, 12, 3, 3, 2],
+        Theme::Configs | Theme::Hooks => [12, 6, 3, 24, 12, 3, 3, 2],
         Theme::Services => [12, 6, 3, 24, 6, 36, 12, 2],
         Theme::Memory => [100, 80, 1, 30, 1, 1, 1, 1],
     };
-    let configure = if matches!(theme, Theme::Configs) { 120 } else { 4 };
+    let configure = if matches!(theme, Theme::Configs | Theme::Hooks) { 120 } else { 4 };
     let serve = if matches!(theme, Theme::Services) { 140 } else { 4 };
+    let change = match theme {
+        Theme::Hooks => hooks::act().prop_map(Op::Hook).boxed(),
+        _ => configs::act().prop_map(Op::Configure).boxed(),
+    };
     let going = prop_oneof![
         8 => who().prop_map(|who| Op::Join { who }),
         1 => (0..=SESSIONS, 0..3u8, prop::bool::weighted(0.1)).prop_map(|(who, nonce, odd)| Op::Confirm { who, nonce, odd }),
@@ -353,8 +361,8 @@ fn op(theme: Theme) -> BoxedStrategy<Op> {
         3 => (on(), prop::bool::weighted(0.05)).prop_map(|(on, odd)| Op::Break { on, odd }),
         8 => (who(), on(), proptest::option::weighted(0.1, asks(theme)))
             .prop_map(|(who, on, asks)| Op::Cancel { who, on, asks }),
-        configure => configs::act().prop_map(Op::Configure),
         serve => services::act().prop_map(Op::Serve),
+        configure => change,
         tick => Just(Op::Tick),
         come => going,
         home => home_ops,
@@ -400,6 +408,7 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
         2 => Just(Theme::Sessions),
         2 => Just(Theme::Configs),
         2 => Just(Theme::Services),
+        2 => Just(Theme::Hooks),
         1 => Just(Theme::Memory),
     ];
     let length = |theme| if matches!(theme, Theme::Memory) { 130..180 } else { 30..120 };

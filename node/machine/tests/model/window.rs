@@ -103,6 +103,7 @@ impl Model {
             Query::Config { .. } | Query::Versions { .. } | Query::Configs { .. } => self.query_config(query),
             Query::Service { .. } | Query::Instance { .. } | Query::Services { .. } => self.query_services(query),
             Query::Events { .. } | Query::Sample { .. } => panic!("these are compared by themselves"),
+            Query::Hook { .. } | Query::Hooks { .. } | Query::DeadLetters { .. } => self.query_hook(query),
         }
     }
 
@@ -131,6 +132,7 @@ impl Model {
             services,
             instances,
             instance_bytes,
+            hooks: self.hooks.count(),
         }
     }
 
@@ -155,6 +157,7 @@ impl Model {
         }
         self.compare_configs(machine, dice)?;
         self.compare_services(machine, dice)?;
+        self.compare_hooks(machine, dice)?;
         self.compare_events(machine, dice)?;
         match dice % 4 {
             0 => self.compare_lists(machine, dice / 4),
