@@ -216,19 +216,6 @@ fn a_damaged_webhook_is_refused() {
     assert!(refused > bytes.len(), "{refused} of {} were refused", 8 * bytes.len());
 }
 
-/// A snapshot of the form before webhooks is read still; it ended where they begin.
-#[test]
-fn a_shard_of_the_third_form_has_no_webhooks() {
-    let shard = Shard::new();
-    let mut bytes = shard.machine.snapshot();
-    assert_eq!(bytes[0], 4);
-    // No webhooks, no change of any, no answers.
-    assert_eq!(bytes[bytes.len() - 4..], [0; 4]);
-    bytes.truncate(bytes.len() - 4);
-    bytes[0] = 3;
-    assert_eq!(Machine::restore(&bytes).as_ref(), Ok(&shard.machine));
-}
-
 /// Neither what a person reads nor what a shard answers has the secret in it.
 #[test]
 fn a_secret_is_told_to_nobody() {

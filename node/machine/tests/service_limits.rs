@@ -277,14 +277,14 @@ fn a_damaged_registry_is_refused() {
     assert!(refused > bytes.len(), "{refused} of {} were refused", 8 * bytes.len());
 }
 
-/// The form without services is read still.
+/// The form without services and webhooks is read still.
 #[test]
-fn a_snapshot_of_before_there_were_services_is_read() {
+fn a_snapshot_of_before_there_were_services_and_webhooks_is_read() {
     let shard = Shard::new(1);
     let mut bytes = shard.machine.snapshot();
     assert_eq!(bytes[0], 4, "the version comes first");
-    // No services and no answers: three empty collections at the end.
-    assert_eq!(bytes.split_off(bytes.len() - 3), [0, 0, 0]);
+    // No services and no answers; no webhooks, no change of any, no answers.
+    assert_eq!(bytes.split_off(bytes.len() - 7), [0; 7]);
     bytes[0] = 3;
     assert_eq!(Machine::restore(&bytes).as_ref(), Ok(&shard.machine));
 }
