@@ -54,9 +54,7 @@ fn open(ttl: u64) -> Command {
 }
 
 fn body(more: &str) -> String {
-    format!(
-        r#"{{"address":"10.0.0.7","port":8080,"tags":["b","a","b"],"weight":3,"metadata":{{"zone":"x"}},{more}}}"#
-    )
+    format!(r#"{{"address":"10.0.0.7","port":8080,"tags":["b","a","b"],"weight":3,"metadata":{{"zone":"x"}},{more}}}"#)
 }
 
 fn document(bound_to: &str, ttl: Option<Value>) -> Value {
@@ -189,8 +187,13 @@ async fn a_heartbeat_keeps_it_alive_and_is_logged_only_where_its_health_is_new()
     fake.will(Outcome::HealthReported { revision: Revision(10) });
     let (status, answer) = send(&fake.gateway(), "POST", &beat, r#"{"health":"critical"}"#).await;
     assert_eq!((status, &answer["health"], &answer["revision"]), (200, &json!("critical"), &json!(10)));
-    let report =
-        Command::ReportHealth { request: 42, key: key(), instance: name("i-1"), session: OTHER, health: Health::Critical };
+    let report = Command::ReportHealth {
+        request: 42,
+        key: key(),
+        instance: name("i-1"),
+        session: OTHER,
+        health: Health::Critical,
+    };
     assert_eq!(fake.asked(), [report]);
 }
 
@@ -247,8 +250,7 @@ async fn a_service_is_listed_in_pages() {
         "service": "pay/eu", "total": 5, "healthy": 3, "instances": [instance], "next": "i-1", "revision": 12,
     });
     assert_eq!((status, answer), (200, expected));
-    let asked =
-        Query::Service { key: key(), healthy: true, tag: Some("a".into()), after: Some("h".into()), limit: 1 };
+    let asked = Query::Service { key: key(), healthy: true, tag: Some("a".into()), after: Some("h".into()), limit: 1 };
     assert_eq!(*fake.queries.lock().unwrap(), [asked]);
     // Of a service that nobody registered there are none.
     let none = ServicePage { instances: Vec::new(), total: 0, healthy: 0, more: false, revision: Revision(0) };

@@ -126,14 +126,19 @@ impl Registering<'_> {
             health,
         };
         // From here on a drop takes it off, also where the answer is lost or this future is dropped.
-        let mut registration = Registration { session: session.clone(), key, instance, is_there: true };
+        let nothing = Registered { revision: Revision(0), registered: WallMs(0), replaced: None };
+        let mut registration =
+            Registration { session: session.clone(), key, instance, registered: nothing, is_there: true };
         let outcome = tokio::select! {
             biased;
             () = session.vital().lost().cancelled() => Err(RegisterError::SessionLost),
             outcome = session.client().write(Command::Register(ask), PATIENCE) => outcome.map_err(Into::into),
         };
         match outcome {
-            Ok(Outcome::Registered(_)) => Ok(registration),
+            Ok(Outcome::Registered(done)) => {
+                registration.registered = done;
+                Ok(registration)
+            }
             Err(error @ (RegisterError::SessionLost | RegisterError::Call(Error::OutcomeUnknown))) => Err(error),
             Err(error) => {
                 registration.is_there = false;
@@ -171,6 +176,7 @@ pub struct Registration {
     session: Session,
     key: Key,
     instance: Name,
+    registered: Registered,
     /// A drop has something to take off.
     is_there: bool,
 }
@@ -184,6 +190,11 @@ impl Registration {
     /// The instance's id.
     pub fn instance(&self) -> &str {
         self.instance.as_str()
+    }
+
+    /// When it was registered, and at which revision of its shard.
+    pub fn registered(&self) -> Registered {
+        self.registered
     }
 
     /// The session with which it goes.
