@@ -12,6 +12,7 @@ mod leaders;
 mod lock_delay;
 mod one_holder;
 mod reads;
+mod registry;
 mod replicas;
 mod tokens;
 mod told;
@@ -79,6 +80,8 @@ pub struct End {
     pub leads: BTreeMap<NodeId, usize>,
     /// Grants, waiters and sessions that were left when all clients had been silent for long.
     pub left: BTreeMap<GroupId, [u64; 3]>,
+    /// And instances of services.
+    pub instances: BTreeMap<GroupId, u64>,
 }
 
 /// All of them.
@@ -99,5 +102,6 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::<leaders::Leaders>::default(),
         Box::<configuration::Configuration>::default(),
         Box::<told::Told>::default(),
+        Box::<registry::Registry>::default(),
     ]
 }
