@@ -45,6 +45,7 @@ mod keeper;
 mod lock;
 mod requests;
 mod session;
+mod stale;
 #[cfg(test)]
 mod tests;
 mod vital;
@@ -332,6 +333,8 @@ fn unexpected(response: &Response) -> Error {
         Response::Status(_) => "a status",
         Response::Done => "a bare confirmation",
         Response::Confirmed(_) => "words on leaderships",
+        Response::Stale { .. } => "a stale answer",
+        Response::ReadIndex(_) => "an index",
     };
     Error::Malformed(format!("the node answered with {kind}"))
 }

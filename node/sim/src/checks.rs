@@ -13,6 +13,7 @@ mod lock_delay;
 mod one_holder;
 mod reads;
 mod replicas;
+mod stale;
 mod tokens;
 mod told;
 mod watches;
@@ -99,5 +100,6 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::<leaders::Leaders>::default(),
         Box::<configuration::Configuration>::default(),
         Box::<told::Told>::default(),
+        Box::<stale::Stale>::default(),
     ]
 }

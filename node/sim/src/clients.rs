@@ -5,6 +5,7 @@
 mod holder;
 pub mod observers;
 pub mod paths;
+pub mod stale;
 pub mod watchers;
 
 use std::{sync::Arc, time::Duration};
