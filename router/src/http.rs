@@ -34,6 +34,7 @@ pub mod problem;
 mod render;
 mod reply;
 pub mod server;
+mod services;
 mod sessions;
 pub mod watch;
 

@@ -341,7 +341,6 @@ mod tests {
         assert_eq!(now(freshness.ask(read(2, 1_400, None), 1, 50)), None);
         freshness.failed();
         assert_eq!(settled(&mut freshness, 1_401, 50), [(2, Ok(None))]);
-        assert!(freshness.begin(), "the second read's");
         prove(&mut freshness, 1_500, 50);
         assert!(freshness.hand_back());
         assert_eq!(now(freshness.ask(read(3, 9_000, None), 1, 50)), Some(Some(7_575)));

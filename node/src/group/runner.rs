@@ -533,10 +533,19 @@ pub fn misread(range: Option<(u64, u64)>, epoch: RangeEpoch, map: &ShardMap, que
     let here = |hash| (first..=last).contains(&hash);
     let named = |name: &str| here(hash_name(&map.hash_key, name));
     let all_here = match query {
-        Query::Object { key } | Query::Config { key, .. } | Query::Versions { key } => named(key.name.as_str()),
+        Query::Object { key }
+        | Query::Config { key, .. }
+        | Query::Versions { key }
+        | Query::Service { key, .. }
+        | Query::Instance { key, .. }
+        | Query::Sample { key, .. } => named(key.name.as_str()),
         Query::Session { session } => here(hash_session(&map.hash_key, session.0)),
         Query::Fence { checks } => checks.iter().all(|(key, _)| named(key.name.as_str())),
-        Query::List { .. } | Query::Sessions { .. } | Query::Configs { .. } | Query::Events { .. } => true,
+        Query::List { .. }
+        | Query::Sessions { .. }
+        | Query::Configs { .. }
+        | Query::Events { .. }
+        | Query::Services { .. } => true,
     };
     (!all_here).then_some(Refusal::StaleEpoch { current: epoch, map: map.version })
 }

@@ -151,10 +151,19 @@ impl Work {
 /// The shard that a query asks; `None` where it is every one, or one that must be named.
 pub(crate) fn read_from(query: &Query) -> Option<Target<'_>> {
     match query {
-        Query::Object { key } | Query::Config { key, .. } | Query::Versions { key } => Some(Target::Key(key)),
+        Query::Object { key }
+        | Query::Config { key, .. }
+        | Query::Versions { key }
+        | Query::Service { key, .. }
+        | Query::Instance { key, .. }
+        | Query::Sample { key, .. } => Some(Target::Key(key)),
         Query::Fence { checks } => checks.first().map(|(key, _)| Target::Key(key)),
         Query::Session { session } => Some(Target::Home(*session)),
-        Query::List { .. } | Query::Sessions { .. } | Query::Configs { .. } | Query::Events { .. } => None,
+        Query::List { .. }
+        | Query::Sessions { .. }
+        | Query::Configs { .. }
+        | Query::Events { .. }
+        | Query::Services { .. } => None,
     }
 }
 

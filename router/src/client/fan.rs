@@ -8,7 +8,9 @@ use std::{
 };
 
 use futures_util::future::try_join_all;
-use wardlock_machine::{Answer, ConfigView, Key, Name, Object, Query, SessionId, SessionView, Token, limits};
+use wardlock_machine::{
+    Answer, ConfigView, Key, Name, Object, Query, ServiceView, SessionId, SessionView, Token, limits,
+};
 use wardlock_placement::GroupId;
 use wardlock_wire::{Op, Response};
 
@@ -59,6 +61,23 @@ impl Client {
         configs(self.every_shard(&query, patience).await?, limit)
     }
 
+    /// A page of the services that have an instance and whose names start with `prefix`, in the order of their names.
+    /// At most [`limits::PAGE`] of them, whatever `limit` says.
+    pub async fn services(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+        patience: Duration,
+    ) -> Result<Vec<ServiceView>, Error> {
+        let limit = limit.min(limits::PAGE as u32);
+        let query = Query::Services { prefix: prefix.to_owned(), after: after.map(str::to_owned), limit };
+        if !query.is_within_bounds() {
+            return Err(Error::Malformed("a prefix is at most as long as a name".into()));
+        }
+        services(self.every_shard(&query, patience).await?, limit)
+    }
+
     /// Whether each token belongs to a grant of the lock of that name that is held now; in order.
     pub async fn fence(&self, checks: Vec<(Name, Token)>, patience: Duration) -> Result<Vec<bool>, Error> {
         self.fence_keys(checks.into_iter().map(|(name, token)| (Key::lock(name), token)).collect(), patience).await
@@ -106,7 +125,11 @@ impl Client {
 /// Cuts a page to what each shard gives in one: a shard that cuts its own short would leave a hole in the middle of a
 /// longer one.
 pub(super) fn cap(query: &mut Query) {
-    if let Query::List { limit, .. } | Query::Sessions { limit, .. } | Query::Configs { limit, .. } = query {
+    if let Query::List { limit, .. }
+    | Query::Sessions { limit, .. }
+    | Query::Configs { limit, .. }
+    | Query::Services { limit, .. } = query
+    {
         *limit = (*limit).min(limits::PAGE as u32);
     }
 }
@@ -117,6 +140,7 @@ pub(super) fn merge(query: &Query, answers: Vec<Answer>) -> Result<Answer, Error
         Query::List { limit, .. } => objects(answers, limit).map(Answer::List),
         Query::Sessions { limit, .. } => sessions(answers, limit).map(Answer::Sessions),
         Query::Configs { limit, .. } => configs(answers, limit).map(Answer::Configs),
+        Query::Services { limit, .. } => services(answers, limit).map(Answer::Services),
         _ => Err(Error::Malformed("this query is no page over all shards".into())),
     }
 }
@@ -159,6 +183,20 @@ fn configs(answers: Vec<Answer>, limit: u32) -> Result<Vec<ConfigView>, Error> {
     }
     all.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     all.dedup_by(|a, b| a.path == b.path);
+    all.truncate(limit as usize);
+    Ok(all)
+}
+
+fn services(answers: Vec<Answer>, limit: u32) -> Result<Vec<ServiceView>, Error> {
+    let mut all = Vec::new();
+    for answer in answers {
+        match answer {
+            Answer::Services(page) => all.extend(page),
+            other => return Err(unexpected_answer(other)),
+        }
+    }
+    all.sort_unstable_by(|a, b| a.service.cmp(&b.service));
+    all.dedup_by(|a, b| a.service == b.service);
     all.truncate(limit as usize);
     Ok(all)
 }
