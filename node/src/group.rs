@@ -11,6 +11,7 @@
 
 mod calls;
 pub mod errands;
+pub mod freshness;
 pub mod inbox;
 pub mod leader;
 pub mod observers;
@@ -20,13 +21,16 @@ pub mod waiters;
 pub mod watches;
 pub mod weight;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use wardlock_placement::{GroupId, ReplicaId};
 use wardlock_router::link::Replier;
 use wardlock_wire::Op;
 
-pub use self::inbox::Inbox;
+pub use self::{freshness::Freshness, inbox::Inbox};
 use crate::{
     disk::log::GroupLog,
     raft::{Raft, store::Replica},
@@ -57,4 +61,6 @@ pub struct Group {
     pub log: GroupLog,
     /// Where requests go.
     pub inbox: Arc<Inbox>,
+    /// How old the applied state may be, and the stale reads that wait for it to be younger.
+    pub freshness: Arc<Mutex<Freshness<Replier>>>,
 }

@@ -18,6 +18,7 @@ mod follow;
 mod gauges;
 mod inbound;
 mod report;
+mod stale;
 mod status;
 
 use std::{
@@ -43,7 +44,7 @@ use crate::{
     config::Timing,
     disk::{OnFatal, log::SharedLog, snapshots::Snapshots},
     group::{Group, Inbox, runner::Runner},
-    metrics::ShardMetrics,
+    metrics::{ShardMetrics, StaleMetrics},
     raft::{Raft, network::Network, store::Store, types::Home},
 };
 
@@ -100,6 +101,7 @@ pub struct Host {
     draining: AtomicBool,
     /// Map questions held open, bounded.
     held_maps: Arc<tokio::sync::Semaphore>,
+    stale_metrics: StaleMetrics,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -133,6 +135,7 @@ impl Host {
             opened: watch::Sender::new(()),
             draining: AtomicBool::new(false),
             held_maps: Arc::new(tokio::sync::Semaphore::new(1024)),
+            stale_metrics: StaleMetrics::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             parts,
@@ -264,8 +267,15 @@ impl Host {
         let raft = Raft::new(own.id.0, Arc::clone(&self.config), network, log.clone(), store)
             .await
             .map_err(|error| failed(error.to_string()))?;
-        let group =
-            Group { id, replica_id: own.id, raft: raft.clone(), replica, log, inbox: Arc::new(Inbox::default()) };
+        let group = Group {
+            id,
+            replica_id: own.id,
+            raft: raft.clone(),
+            replica,
+            log,
+            inbox: Arc::new(Inbox::default()),
+            freshness: Arc::default(),
+        };
         if id != PLACEMENT {
             let runner = Runner {
                 group: group.clone(),

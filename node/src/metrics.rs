@@ -13,6 +13,8 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use wardlock_machine::{Counts, Effects, EndReason, Health, Outcome};
 use wardlock_placement::GroupId;
 
+use crate::group::freshness::{Settled, TooStale};
+
 /// Latency buckets, in seconds: from a memory access to a patient client.
 const SECONDS: [f64; 16] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
@@ -69,6 +71,8 @@ fn describe() {
     describe_histogram!("wardlock_proposal_commands_entries", "Commands that share one log entry");
     describe_histogram!("wardlock_session_keepalive_margin_ratio", "What was left of a session's TTL when it spoke");
     describe_counter!("wardlock_fence_checks_total", "Fencing tokens looked at, by verdict");
+    describe_counter!("wardlock_stale_reads_total", "Reads that any replica answers, by what was known of its age");
+    describe_histogram!("wardlock_stale_read_age_seconds", "The age that stale reads were told");
     describe_histogram!("wardlock_request_duration_seconds", "Time a gateway took to answer, by call and status");
     describe_histogram!("wardlock_log_fsync_duration_seconds", "Time of one commit of the log, its sync included");
     describe_histogram!("wardlock_log_batch_entries", "Log entries that share one commit");
@@ -194,6 +198,47 @@ impl ShardMetrics {
         for (why, counter) in &self.ended {
             counter.increment(effects.closing.iter().filter(|(_, closing)| closing == why).count() as u64);
         }
+    }
+}
+
+/// What a node's stale reads come to.
+pub struct StaleMetrics {
+    known: Counter,
+    unknown: Counter,
+    too_stale: Counter,
+    overloaded: Counter,
+    ages: Histogram,
+}
+
+impl Default for StaleMetrics {
+    fn default() -> StaleMetrics {
+        let reads = |result: &'static str| counter!("wardlock_stale_reads_total", "result" => result);
+        StaleMetrics {
+            known: reads("known"),
+            unknown: reads("unknown"),
+            too_stale: reads("too-stale"),
+            overloaded: reads("overloaded"),
+            ages: histogram!("wardlock_stale_read_age_seconds"),
+        }
+    }
+}
+
+impl StaleMetrics {
+    /// One was answered, with its age where that is known, or could not be.
+    pub fn settled(&self, settled: Settled) {
+        match settled {
+            Ok(Some(age_ms)) => {
+                self.known.increment(1);
+                self.ages.record(age_ms as f64 / 1_000.0);
+            }
+            Ok(None) => self.unknown.increment(1),
+            Err(TooStale) => self.too_stale.increment(1),
+        }
+    }
+
+    /// One found no place to wait.
+    pub fn overloaded(&self) {
+        self.overloaded.increment(1);
     }
 }
 

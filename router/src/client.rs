@@ -47,6 +47,7 @@ mod requests;
 mod service_watch;
 mod services;
 mod session;
+mod stale;
 #[cfg(test)]
 mod tests;
 mod vital;
@@ -339,6 +340,8 @@ fn unexpected(response: &Response) -> Error {
         Response::Status(_) => "a status",
         Response::Done => "a bare confirmation",
         Response::Confirmed(_) => "words on leaderships",
+        Response::Stale { .. } => "a stale answer",
+        Response::ReadIndex(_) => "an index",
     };
     Error::Malformed(format!("the node answered with {kind}"))
 }

@@ -36,6 +36,10 @@ pub enum Error {
     /// Nothing happened: the call makes no sense, or its answer did not. A repeat will not help.
     #[error("malformed: {0}")]
     Malformed(String),
+    /// No replica could show in time that its state is as young as was asked for. Repeat it later, or allow a greater
+    /// age.
+    #[error("no replica's state is known to be as young as that")]
+    TooStale,
 }
 
 impl Error {

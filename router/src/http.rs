@@ -11,7 +11,7 @@
 //!    may come back for them.
 //!
 //! # Rooms
-//! [`path`] says which call is meant; [`input`], `media_type` and `call` what is asked; `locks`, `sessions`,
+//! [`path`] says which call is meant; [`input`], `media_type`, `consistency` and `call` what is asked; `locks`, `sessions`,
 //! `elections`, `observe`, `watch`, `config`, `fence`, `cluster` and `batch` answer; `outcome` and [`problem`] refuse; `render` and `reply`
 //! write it down; [`server`] owns the sockets.
 
@@ -20,6 +20,7 @@ mod batch;
 mod call;
 mod cluster;
 mod config;
+mod consistency;
 pub mod documents;
 mod elections;
 mod fence;

@@ -14,6 +14,7 @@ mod one_holder;
 mod reads;
 mod registry;
 mod replicas;
+mod stale;
 mod tokens;
 mod told;
 mod watches;
@@ -103,5 +104,6 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::<configuration::Configuration>::default(),
         Box::<told::Told>::default(),
         Box::<registry::Registry>::default(),
+        Box::<stale::Stale>::default(),
     ]
 }

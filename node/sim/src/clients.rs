@@ -6,6 +6,7 @@ mod holder;
 pub mod instances;
 pub mod observers;
 pub mod paths;
+pub mod stale;
 pub mod watchers;
 
 use std::{sync::Arc, time::Duration};

@@ -230,6 +230,26 @@ pub enum Event {
         watcher: u32,
         why: String,
     },
+    StaleBegan {
+        op: Op,
+        path: String,
+        /// In milliseconds.
+        max_age: Option<u64>,
+    },
+    StaleRead {
+        op: Op,
+        path: String,
+        /// 0 where it has no value.
+        version: u64,
+        value: Option<String>,
+        /// In milliseconds.
+        age: Option<u64>,
+    },
+    StaleFailed {
+        op: Op,
+        path: String,
+        why: String,
+    },
     Fault {
         what: String,
     },
@@ -275,6 +295,9 @@ impl Event {
             Event::WatchOpened { .. } => "watches",
             Event::Told { .. } => "told",
             Event::WatchBroken { .. } => "watches broken",
+            Event::StaleBegan { .. } => "paths to read stale",
+            Event::StaleRead { .. } => "paths read stale",
+            Event::StaleFailed { .. } => "paths not read stale",
             Event::Fault { .. } => "faults",
             Event::Healed => "healed",
             Event::Well => "well",

@@ -112,6 +112,8 @@ pub const ALL: &[(&str, Layer, &str)] = &[
     ("session-early-end", Layer::Cluster, "a keep-alive gives half a TTL"),
     ("session-reckoned-from-the-answer", Layer::Cluster, "a client counts its session's TTL from the answer"),
     ("skip-fsync", Layer::Cluster, "a log whose rows are only written, not synced"),
+    ("stale-age-from-the-answer", Layer::Cluster, "a stale read's age counts from when the proof came"),
+    ("stale-proof-before-applied", Layer::Cluster, "a proof of freshness counts before its index is applied"),
     ("wall-time-in-stamp", Layer::Cluster, "the shard's clock is the leader's wall clock"),
     ("watch-takes-the-feed-for-all", Layer::Cluster, "a watch does not read what came before it was served"),
     ("dedup-off", Layer::Machine, "no answer is found again: a repeat runs anew"),

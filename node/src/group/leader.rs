@@ -74,12 +74,15 @@ pub enum Read {
     KeepAlive(SessionId, Replier),
     /// A question to hold until the object changes.
     Observe(wardlock_machine::Key, wardlock_machine::Revision, Duration, Replier),
+    /// Up to where this leader has applied: a replica's proof of its age.
+    Index(Replier),
 }
 
 impl Read {
     /// Who is answered.
     pub fn into_reply(self) -> Replier {
-        let (Read::Query(_, reply) | Read::KeepAlive(_, reply) | Read::Observe(_, _, _, reply)) = self;
+        let (Read::Query(_, reply) | Read::KeepAlive(_, reply) | Read::Observe(_, _, _, reply) | Read::Index(reply)) =
+            self;
         reply
     }
 }
@@ -181,7 +184,7 @@ impl Leader {
         if is_full && !matches!(op, Op::KeepAlive { .. }) {
             return reply.send(Err(Refusal::Overloaded));
         }
-        if matches!(op, Op::Read(_) | Op::Observe { .. }) {
+        if matches!(op, Op::Read(_) | Op::Observe { .. } | Op::ReadIndex) {
             self.reads_bytes += bytes;
         }
         match op {
@@ -207,6 +210,8 @@ impl Leader {
             Op::Watch { query, wait_ms } => {
                 self.watches.ask(machine, query, Duration::from_millis(u64::from(wait_ms)), now, reply);
             }
+            Op::ReadIndex => self.reads.push(Read::Index(reply)),
+            Op::Stale { .. } => reply.send(Err(Refusal::Malformed("a stale read needs no leader".to_owned()))),
         }
     }
 
@@ -406,8 +411,9 @@ impl Leader {
         }
     }
 
-    /// A round that began after these reads arrived is complete: what was acknowledged before them is applied.
-    pub fn serve(&mut self, machine: &Machine, mut reads: Vec<Read>, now: Duration) {
+    /// A round that began after these reads arrived is complete: what was acknowledged before them is applied, up to
+    /// the index `applied` at least.
+    pub fn serve(&mut self, machine: &Machine, applied: u64, mut reads: Vec<Read>, now: Duration) {
         for read in reads.drain(..) {
             match read {
                 Read::Query(query, reply) => {
@@ -439,6 +445,7 @@ impl Leader {
                     reply.send(Ok(Response::KeptAlive(kept)));
                 }
                 Read::Observe(key, since, wait, reply) => self.observers.ask(machine, key, since, wait, now, reply),
+                Read::Index(reply) => reply.send(Ok(Response::ReadIndex(applied))),
             }
         }
         // A burst must not pin its memory for good.

@@ -328,7 +328,7 @@ impl Runner {
                         () if low && matches!(&ask.op, Op::Write(command) if command.grows()) => {
                             Some(Refusal::DiskFull)
                         }
-                        () => self.misrouted(machine.range(), machine.epoch(), &map, &ask.op),
+                        () => Runner::misrouted(machine.range(), machine.epoch(), &map, &ask.op),
                     };
                     match refused {
                         Some(refusal) => {
@@ -348,7 +348,7 @@ impl Runner {
     }
 
     /// Whether the operation's name or session belongs to another shard.
-    fn misrouted(&self, range: Option<(u64, u64)>, epoch: RangeEpoch, map: &ShardMap, op: &Op) -> Option<Refusal> {
+    fn misrouted(range: Option<(u64, u64)>, epoch: RangeEpoch, map: &ShardMap, op: &Op) -> Option<Refusal> {
         let stale = Refusal::StaleEpoch { current: epoch, map: map.version };
         let Some((first, last)) = range else { return Some(Refusal::NoQuorum) };
         let name = |name: &str| hash_name(&map.hash_key, name);
@@ -361,28 +361,10 @@ impl Runner {
                 | (None, Command::Attach { session: id, .. }) => session(*id),
                 (None, _) => return None,
             },
-            Op::Read(
-                Query::Object { key }
-                | Query::Config { key, .. }
-                | Query::Versions { key }
-                | Query::Service { key, .. }
-                | Query::Instance { key, .. }
-                | Query::Sample { key, .. },
-            )
-            | Op::Observe { key, .. } => name(key.name.as_str()),
-            Op::Read(Query::Session { session: id }) | Op::KeepAlive { session: id } => session(*id),
-            Op::Read(Query::Fence { checks }) => {
-                let all_here = checks.iter().all(|(key, _)| (first..=last).contains(&name(key.name.as_str())));
-                return (!all_here).then_some(stale);
-            }
-            Op::Read(
-                Query::List { .. }
-                | Query::Sessions { .. }
-                | Query::Configs { .. }
-                | Query::Events { .. }
-                | Query::Services { .. },
-            )
-            | Op::Watch { .. } => return None,
+            Op::Read(query) | Op::Stale { query, .. } => return misread(Some((first, last)), epoch, map, query),
+            Op::Observe { key, .. } => name(key.name.as_str()),
+            Op::KeepAlive { session: id } => session(*id),
+            Op::Watch { .. } | Op::ReadIndex => return None,
         };
         (!(first..=last).contains(&hash)).then_some(stale)
     }
@@ -497,7 +479,9 @@ impl Runner {
                 match result {
                     Ok(()) => {
                         let now = self.clock.now();
-                        self.group.replica.machine(|machine| leader.serve(machine, reads, now));
+                        // Read before the state is: what is there by then is at least that.
+                        let applied = self.group.replica.applied_index();
+                        self.group.replica.machine(|machine| leader.serve(machine, applied, reads, now));
                     }
                     Err(refusal) => {
                         for read in reads {
@@ -541,6 +525,29 @@ impl Runner {
         let wait = at.saturating_sub(self.clock.now());
         Some(if wait.is_zero() { LOOK_AGAIN } else { wait })
     }
+}
+
+/// Whether a read's name or session belongs to another shard.
+pub fn misread(range: Option<(u64, u64)>, epoch: RangeEpoch, map: &ShardMap, query: &Query) -> Option<Refusal> {
+    let Some((first, last)) = range else { return Some(Refusal::NoQuorum) };
+    let here = |hash| (first..=last).contains(&hash);
+    let named = |name: &str| here(hash_name(&map.hash_key, name));
+    let all_here = match query {
+        Query::Object { key }
+        | Query::Config { key, .. }
+        | Query::Versions { key }
+        | Query::Service { key, .. }
+        | Query::Instance { key, .. }
+        | Query::Sample { key, .. } => named(key.name.as_str()),
+        Query::Session { session } => here(hash_session(&map.hash_key, session.0)),
+        Query::Fence { checks } => checks.iter().all(|(key, _)| named(key.name.as_str())),
+        Query::List { .. }
+        | Query::Sessions { .. }
+        | Query::Configs { .. }
+        | Query::Events { .. }
+        | Query::Services { .. } => true,
+    };
+    (!all_here).then_some(Refusal::StaleEpoch { current: epoch, map: map.version })
 }
 
 /// The next to end; never, where none is under way.

@@ -10,9 +10,10 @@ const FIXED: usize = 64;
 pub fn op(op: &Op) -> usize {
     match op {
         Op::Write(write) => command(write),
-        Op::Read(read) | Op::Watch { query: read, .. } => FIXED + query(read),
+        Op::Read(read) | Op::Watch { query: read, .. } | Op::Stale { query: read, .. } => query(read),
         Op::KeepAlive { .. } => FIXED,
         Op::Observe { key, .. } => FIXED + key.name.as_str().len(),
+        Op::ReadIndex => FIXED,
     }
 }
 
@@ -53,7 +54,12 @@ pub fn command(command: &Command) -> usize {
         }
 }
 
-fn query(query: &Query) -> usize {
+/// A query's.
+pub fn query(query: &Query) -> usize {
+    FIXED + texts(query)
+}
+
+fn texts(query: &Query) -> usize {
     match query {
         Query::Object { key } | Query::Config { key, .. } | Query::Versions { key } | Query::Sample { key, .. } => {
             key.name.as_str().len()
@@ -166,7 +172,9 @@ mod tests {
                 },
                 wait_ms: u32::MAX,
             },
-            Op::Read(Query::Object { key }),
+            Op::Read(Query::Object { key: key.clone() }),
+            Op::Stale { query: Query::Versions { key }, max_age_ms: Some(u32::MAX) },
+            Op::ReadIndex,
         ];
         for op in ops {
             let encoded = postcard::to_allocvec(&op).expect("plain data encodes").len();

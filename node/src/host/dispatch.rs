@@ -110,7 +110,7 @@ impl Host {
         Refusal::NoReplica { map: self.map().version }
     }
 
-    fn shard(&self, peer: &Peer, id: GroupId, patience_ms: u32, op: Op, reply: Replier) {
+    fn shard(self: &Arc<Self>, peer: &Peer, id: GroupId, patience_ms: u32, op: Op, reply: Replier) {
         if id == PLACEMENT {
             return reply.send(Err(Refusal::Malformed("the placement group has no locks".to_owned())));
         }
@@ -120,13 +120,16 @@ impl Host {
         {
             return reply.send(Err(Refusal::NotAllowed("only nodes may propose this".to_owned())));
         }
+        if matches!(op, Op::ReadIndex) && peer.node.is_none() {
+            return reply.send(Err(Refusal::NotAllowed("only nodes may ask for this".to_owned())));
+        }
         // Before anything is queued or logged.
         match &op {
             _ if wardlock_machine::planted!("requests-unbounded") => {}
             Op::Write(command) if !command.is_within_bounds() => {
                 return reply.send(Ok(Response::Outcome(Outcome::Limit(Limit::Field))));
             }
-            Op::Read(query) | Op::Watch { query, .. } if !query.is_within_bounds() => {
+            Op::Read(query) | Op::Watch { query, .. } | Op::Stale { query, .. } if !query.is_within_bounds() => {
                 return reply.send(Err(Refusal::Malformed("it asks for more than one question may".to_owned())));
             }
             _ => {}
@@ -137,7 +140,11 @@ impl Host {
         let Some(group) = self.groups.get(&id) else {
             return reply.send(Err(self.no_replica()));
         };
-        let until = self.parts.clock.now() + Duration::from_millis(u64::from(patience_ms));
+        let patience = Duration::from_millis(u64::from(patience_ms));
+        if let Op::Stale { query, max_age_ms } = op {
+            return self.stale(&group, query, max_age_ms, patience, reply);
+        }
+        let until = self.parts.clock.now() + patience;
         group.inbox.ask(Ask { op, until, reply });
     }
 

@@ -77,6 +77,8 @@ pub struct Replica {
     applied_index: AtomicU64,
     /// Wakes the runner: something was applied while it led, or it waits for its term's first entry.
     pub applied: Notify,
+    /// Wakes all who wait for an index to be applied.
+    pub progressed: Notify,
 }
 
 impl Replica {
@@ -90,6 +92,7 @@ impl Replica {
             applied_term: AtomicU64::new(0),
             applied_index: AtomicU64::new(0),
             applied: Notify::new(),
+            progressed: Notify::new(),
         })
     }
 
@@ -296,6 +299,7 @@ impl RaftStateMachine<Types> for Store {
             }
         }
         self.replica.applied.notify_one();
+        self.replica.progressed.notify_waiters();
         Ok(())
     }
 
@@ -314,6 +318,7 @@ impl RaftStateMachine<Types> for Store {
         self.adopt(meta, data.clone()).await?;
         save(&self.snapshots, &self.on_fatal, self.replica.group, meta, data).await?;
         self.replica.applied.notify_one();
+        self.replica.progressed.notify_waiters();
         Ok(())
     }
 

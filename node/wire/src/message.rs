@@ -172,6 +172,17 @@ pub enum Op {
         /// How long to hold the question, in milliseconds.
         wait_ms: u32,
     },
+    /// Something to read from whichever replica is asked, as far as it has applied. The answer says how old it may
+    /// be.
+    Stale {
+        /// What; not events, and no fences.
+        query: Query,
+        /// How old at the most, in milliseconds, counted back from when the question came; 0 makes it linearizable.
+        /// `None`: whatever is there.
+        max_age_ms: Option<u32>,
+    },
+    /// Up to where the leader has applied, by a read round that begins after the question came. Nodes only.
+    ReadIndex,
 }
 
 /// What is answered.
@@ -207,6 +218,16 @@ pub enum Response {
     Done,
     /// To [`Body::Confirm`], a word for each claim, in order.
     Confirmed(Vec<Standing>),
+    /// To [`Op::Stale`].
+    Stale {
+        /// As this replica has it.
+        answer: Answer,
+        /// All that was acknowledged so many milliseconds before the question came is in the answer. `None`: this
+        /// replica does not know.
+        age_ms: Option<u64>,
+    },
+    /// To [`Op::ReadIndex`]: the index of the log's last entry that the leader has applied.
+    ReadIndex(u64),
 }
 
 /// The answer to a keep-alive.
@@ -308,4 +329,7 @@ pub enum Refusal {
     /// request id.
     #[error("the outcome is unknown: repeat with the same request id")]
     OutcomeUnknown,
+    /// This replica cannot show in time that its state is as young as was asked for. Another may.
+    #[error("the replica's state may be older than that")]
+    TooStale,
 }

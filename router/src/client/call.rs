@@ -94,25 +94,11 @@ impl Work {
                 Some(key) => Some(Target::Key(key)),
                 None => command.session().map(Target::Home),
             },
-            Op::Read(
-                Query::Object { key }
-                | Query::Config { key, .. }
-                | Query::Versions { key }
-                | Query::Service { key, .. }
-                | Query::Instance { key, .. }
-                | Query::Sample { key, .. },
-            )
-            | Op::Observe { key, .. } => Some(Target::Key(key)),
-            Op::Read(Query::Fence { checks }) => checks.first().map(|(key, _)| Target::Key(key)),
-            Op::Read(Query::Session { session }) | Op::KeepAlive { session } => Some(Target::Home(*session)),
-            Op::Read(
-                Query::List { .. }
-                | Query::Sessions { .. }
-                | Query::Configs { .. }
-                | Query::Events { .. }
-                | Query::Services { .. },
-            )
-            | Op::Watch { .. } => None,
+            Op::Read(query) => read_from(query),
+            Op::Observe { key, .. } => Some(Target::Key(key)),
+            Op::KeepAlive { session } => Some(Target::Home(*session)),
+            // These go to a group that is named, or to any of its replicas.
+            Op::Watch { .. } | Op::ReadIndex | Op::Stale { .. } => None,
         }
     }
 
@@ -124,7 +110,7 @@ impl Work {
     }
 
     /// What is sent in the next attempt.
-    fn address(&mut self, to: GroupId, by: RangeEpoch, patience: Duration) -> &Body {
+    pub(crate) fn address(&mut self, to: GroupId, by: RangeEpoch, patience: Duration) -> &Body {
         if let Body::Shard { group, epoch, patience_ms, .. } = &mut self.body {
             (*group, *epoch, *patience_ms) = (to, by, millis(patience));
         }
@@ -159,6 +145,25 @@ impl Work {
             _ => Duration::ZERO,
         };
         held.min(FOREVER)
+    }
+}
+
+/// The shard that a query asks; `None` where it is every one, or one that must be named.
+pub(crate) fn read_from(query: &Query) -> Option<Target<'_>> {
+    match query {
+        Query::Object { key }
+        | Query::Config { key, .. }
+        | Query::Versions { key }
+        | Query::Service { key, .. }
+        | Query::Instance { key, .. }
+        | Query::Sample { key, .. } => Some(Target::Key(key)),
+        Query::Fence { checks } => checks.first().map(|(key, _)| Target::Key(key)),
+        Query::Session { session } => Some(Target::Home(*session)),
+        Query::List { .. }
+        | Query::Sessions { .. }
+        | Query::Configs { .. }
+        | Query::Events { .. }
+        | Query::Services { .. } => None,
     }
 }
 
@@ -203,7 +208,7 @@ fn settles(work: &Work, response: &Response) -> bool {
 }
 
 /// What one attempt says about the next.
-enum Next {
+pub(crate) enum Next {
     /// Somebody leads here: ask it now.
     Hint(NodeId),
     /// Ask another replica, after a pause.
@@ -215,7 +220,7 @@ enum Next {
 }
 
 /// One call under way.
-struct Call {
+pub(crate) struct Call {
     deadline: Instant,
     /// Some attempt may have been proposed.
     perhaps: bool,
@@ -371,7 +376,7 @@ impl Core {
     }
 
     /// Asks for a newer map than `known` and waits for a little while until it is there.
-    async fn wait_for_map(&self, known: MapVersion, from: Option<NodeId>, deadline: Instant) {
+    pub(crate) async fn wait_for_map(&self, known: MapVersion, from: Option<NodeId>, deadline: Instant) {
         let until = deadline.min(Instant::now() + MAP_WAIT);
         if let Some(node) = from {
             self.map_source.store(node.0, Ordering::Relaxed);
@@ -382,18 +387,18 @@ impl Core {
 }
 
 const PAUSE_MIN: Duration = Duration::from_millis(10);
-const PAUSE_MAX: Duration = Duration::from_millis(100);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// The granularity of timers, and a little.
 const TICK: Duration = Duration::from_millis(12);
 
 impl Call {
-    fn new(deadline: Instant, pause_max: Duration, why: &str) -> Call {
+    pub(crate) fn new(deadline: Instant, pause_max: Duration, why: &str) -> Call {
         let last = Error::Unreachable { why: why.into() };
         Call { deadline, perhaps: false, trouble: None, last, pause: PAUSE_MIN, pause_max, hints: 0 }
     }
 
     /// What an attempt without a response means.
-    fn judge(
+    pub(crate) fn judge(
         &mut self,
         error: CallError,
         work: &Work,
@@ -434,6 +439,7 @@ impl Call {
             }
             Refusal::Overloaded => (Error::Overloaded, Next::Same),
             refusal @ Refusal::Stopping => (Error::unavailable(refusal.to_string()), Next::Other),
+            Refusal::TooStale => (Error::TooStale, Next::Other),
             Refusal::DiskFull => return Err(self.verdict(Error::DiskFull)),
             Refusal::NotAllowed(why) => return Err(self.verdict(Error::NotAllowed(why))),
             Refusal::Malformed(why) => return Err(self.verdict(Error::Malformed(why))),
@@ -443,7 +449,7 @@ impl Call {
     }
 
     /// An attempt whose fate nobody knows.
-    fn unknown(&mut self, work: &Work, why: &str) -> Result<Next, Error> {
+    pub(crate) fn unknown(&mut self, work: &Work, why: &str) -> Result<Next, Error> {
         if work.changes() {
             self.perhaps = true;
             if !work.repeats() {
@@ -460,7 +466,7 @@ impl Call {
     }
 
     /// Pauses before the next attempt, or ends the call.
-    async fn rest(&mut self, next: Next) -> Result<(), Error> {
+    pub(crate) async fn rest(&mut self, next: Next) -> Result<(), Error> {
         let now = Instant::now();
         let trouble = *self.trouble.get_or_insert(now);
         let hopeless = !self.perhaps && now.duration_since(trouble) >= GIVE_UP;

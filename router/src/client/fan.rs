@@ -30,17 +30,7 @@ impl Client {
         // A shard that cuts its page short would leave a hole in the middle of a longer one.
         let limit = limit.min(limits::PAGE as u32);
         let query = Query::List { kind, prefix, held, session, after, limit };
-        let mut all = Vec::new();
-        for answer in self.every_shard(&query, patience).await? {
-            match answer {
-                Answer::List(page) => all.extend(page),
-                other => return Err(unexpected_answer(other)),
-            }
-        }
-        all.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        all.dedup_by(|a, b| a.key == b.key);
-        all.truncate(limit as usize);
-        Ok(all)
+        objects(self.every_shard(&query, patience).await?, limit)
     }
 
     /// A page of the cluster's sessions, in the order of their ids.
@@ -51,17 +41,7 @@ impl Client {
         patience: Duration,
     ) -> Result<Vec<SessionView>, Error> {
         let limit = limit.min(limits::PAGE as u32);
-        let mut all = Vec::new();
-        for answer in self.every_shard(&Query::Sessions { after, limit }, patience).await? {
-            match answer {
-                Answer::Sessions(page) => all.extend(page),
-                other => return Err(unexpected_answer(other)),
-            }
-        }
-        all.sort_unstable_by_key(|view| view.session);
-        all.dedup_by_key(|view| view.session);
-        all.truncate(limit as usize);
-        Ok(all)
+        sessions(self.every_shard(&Query::Sessions { after, limit }, patience).await?, limit)
     }
 
     /// A page of the configuration's paths that have a value and start with `prefix`, in their order and without
@@ -78,17 +58,7 @@ impl Client {
         if !query.is_within_bounds() {
             return Err(Error::Malformed("a prefix is at most as long as a name".into()));
         }
-        let mut all = Vec::new();
-        for answer in self.every_shard(&query, patience).await? {
-            match answer {
-                Answer::Configs(page) => all.extend(page),
-                other => return Err(unexpected_answer(other)),
-            }
-        }
-        all.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        all.dedup_by(|a, b| a.path == b.path);
-        all.truncate(limit as usize);
-        Ok(all)
+        configs(self.every_shard(&query, patience).await?, limit)
     }
 
     /// A page of the services that have an instance and whose names start with `prefix`, in the order of their names.
@@ -105,17 +75,7 @@ impl Client {
         if !query.is_within_bounds() {
             return Err(Error::Malformed("a prefix is at most as long as a name".into()));
         }
-        let mut all = Vec::new();
-        for answer in self.every_shard(&query, patience).await? {
-            match answer {
-                Answer::Services(page) => all.extend(page),
-                other => return Err(unexpected_answer(other)),
-            }
-        }
-        all.sort_unstable_by(|a, b| a.service.cmp(&b.service));
-        all.dedup_by(|a, b| a.service == b.service);
-        all.truncate(limit as usize);
-        Ok(all)
+        services(self.every_shard(&query, patience).await?, limit)
     }
 
     /// Whether each token belongs to a grant of the lock of that name that is held now; in order.
@@ -160,4 +120,83 @@ impl Client {
         });
         try_join_all(asked).await
     }
+}
+
+/// Cuts a page to what each shard gives in one: a shard that cuts its own short would leave a hole in the middle of a
+/// longer one.
+pub(super) fn cap(query: &mut Query) {
+    if let Query::List { limit, .. }
+    | Query::Sessions { limit, .. }
+    | Query::Configs { limit, .. }
+    | Query::Services { limit, .. } = query
+    {
+        *limit = (*limit).min(limits::PAGE as u32);
+    }
+}
+
+/// The shards' pages as one.
+pub(super) fn merge(query: &Query, answers: Vec<Answer>) -> Result<Answer, Error> {
+    match *query {
+        Query::List { limit, .. } => objects(answers, limit).map(Answer::List),
+        Query::Sessions { limit, .. } => sessions(answers, limit).map(Answer::Sessions),
+        Query::Configs { limit, .. } => configs(answers, limit).map(Answer::Configs),
+        Query::Services { limit, .. } => services(answers, limit).map(Answer::Services),
+        _ => Err(Error::Malformed("this query is no page over all shards".into())),
+    }
+}
+
+fn objects(answers: Vec<Answer>, limit: u32) -> Result<Vec<Object>, Error> {
+    let mut all = Vec::new();
+    for answer in answers {
+        match answer {
+            Answer::List(page) => all.extend(page),
+            other => return Err(unexpected_answer(other)),
+        }
+    }
+    all.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    all.dedup_by(|a, b| a.key == b.key);
+    all.truncate(limit as usize);
+    Ok(all)
+}
+
+fn sessions(answers: Vec<Answer>, limit: u32) -> Result<Vec<SessionView>, Error> {
+    let mut all = Vec::new();
+    for answer in answers {
+        match answer {
+            Answer::Sessions(page) => all.extend(page),
+            other => return Err(unexpected_answer(other)),
+        }
+    }
+    all.sort_unstable_by_key(|view| view.session);
+    all.dedup_by_key(|view| view.session);
+    all.truncate(limit as usize);
+    Ok(all)
+}
+
+fn configs(answers: Vec<Answer>, limit: u32) -> Result<Vec<ConfigView>, Error> {
+    let mut all = Vec::new();
+    for answer in answers {
+        match answer {
+            Answer::Configs(page) => all.extend(page),
+            other => return Err(unexpected_answer(other)),
+        }
+    }
+    all.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    all.dedup_by(|a, b| a.path == b.path);
+    all.truncate(limit as usize);
+    Ok(all)
+}
+
+fn services(answers: Vec<Answer>, limit: u32) -> Result<Vec<ServiceView>, Error> {
+    let mut all = Vec::new();
+    for answer in answers {
+        match answer {
+            Answer::Services(page) => all.extend(page),
+            other => return Err(unexpected_answer(other)),
+        }
+    }
+    all.sort_unstable_by(|a, b| a.service.cmp(&b.service));
+    all.dedup_by(|a, b| a.service == b.service);
+    all.truncate(limit as usize);
+    Ok(all)
 }

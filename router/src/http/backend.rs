@@ -35,6 +35,14 @@ pub trait Backend: Send + Sync + 'static {
     /// Reads linearizably. A page of sessions or of the configuration is merged over all shards, cut to its limit.
     fn read(&self, query: Query, patience: Duration) -> impl Future<Output = Result<Answer, Error>> + Send;
 
+    /// Reads from any replica, no older than `max_age`, and answers how old it may be.
+    fn read_stale(
+        &self,
+        query: Query,
+        max_age: Option<Duration>,
+        patience: Duration,
+    ) -> impl Future<Output = Result<(Answer, Option<Duration>), Error>> + Send;
+
     /// A page of objects, merged over all shards, by name, cut to its limit.
     fn list(&self, query: Query, patience: Duration) -> impl Future<Output = Result<Vec<Object>, Error>> + Send;
 
@@ -110,6 +118,15 @@ impl Backend for Client {
 
     async fn read(&self, query: Query, patience: Duration) -> Result<Answer, Error> {
         Client::read(self, query, patience).await
+    }
+
+    async fn read_stale(
+        &self,
+        query: Query,
+        max_age: Option<Duration>,
+        patience: Duration,
+    ) -> Result<(Answer, Option<Duration>), Error> {
+        Client::read_stale(self, query, max_age, patience).await
     }
 
     async fn list(&self, query: Query, patience: Duration) -> Result<Vec<Object>, Error> {

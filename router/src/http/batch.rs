@@ -1,7 +1,7 @@
 //! `POST /batch`: many independent calls in one request.
 //!
 //! They run concurrently, in no order; the answers stand in the order of the calls, each with the status
-//! and the body that it would have had alone. A batch is no transaction. Streams and batches cannot be in it.
+//! and the body that it would have had alone, and with `ageMs` where it may be old. A batch is no transaction. Streams and batches cannot be in it.
 
 use futures_util::future::join_all;
 use http::Method;
@@ -37,6 +37,10 @@ impl<B: Backend> Gateway<B> {
             }
             body.extend_from_slice(br#"{"status":"#);
             body.extend_from_slice(answer.status.as_str().as_bytes());
+            if let Some(age) = answer.age().json() {
+                body.extend_from_slice(br#","ageMs":"#);
+                body.extend_from_slice(age.as_bytes());
+            }
             body.extend_from_slice(br#","body":"#);
             body.extend_from_slice(&answer.body);
             body.push(b'}');

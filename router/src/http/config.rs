@@ -26,6 +26,7 @@ use super::{
     Gateway,
     backend::Backend,
     call::{Call, Params},
+    consistency::Consistency,
     input::{self, Fields},
     media_type, outcome,
     problem::Problem,
@@ -45,34 +46,28 @@ impl<B: Backend> Gateway<B> {
         let raw = flag(&mut params, "raw")?;
         let versions = flag(&mut params, "versions")?;
         let version = version(&mut params, "version")?;
+        let consistency = params.consistency()?;
         params.finish()?;
         if versions {
             if raw || version.is_some() {
                 return Err(Problem::field("versions", "versions goes with no other parameter"));
             }
-            return self.versions(path, &call).await;
+            return self.versions(path, consistency, &call).await;
         }
         let query = Query::Config { key: Key::config(path), version };
-        let Answer::Config(found) = self.backend().read(query, call.patience).await? else { return Err(other()) };
-        let Some(found) = found.filter(|found| !found.deleted) else { return Err(missing(version)) };
-        if call.headers.get(header::IF_NONE_MATCH).and_then(tag) == Some(found.version) {
-            return Ok(Reply::not_modified(found.version));
-        }
-        if raw {
-            let value = found.value.as_deref().unwrap_or_default();
-            return Ok(Reply::value(value.to_vec(), found.content_type).tagged(found.version));
-        }
-        let reply = Reply::ok(&Document::new(&found))?;
-        Ok(reply.tagged(found.version))
+        let (answer, age) = self.ask(query, consistency, call.patience).await?;
+        let Answer::Config(found) = answer else { return Err(other()) };
+        age.on(value(found, version, raw, &call))
     }
 
-    async fn versions(&self, path: Name, call: &Call<'_>) -> Result<Reply, Problem> {
+    async fn versions(&self, path: Name, consistency: Consistency, call: &Call<'_>) -> Result<Reply, Problem> {
         let query = Query::Versions { key: Key::config(path.clone()) };
-        let Answer::Versions(versions) = self.backend().read(query, call.patience).await? else { return Err(other()) };
-        if versions.is_empty() {
-            return Err(missing(None));
-        }
-        Reply::ok(&History { path: &path, versions: versions.iter().map(VersionView::from).collect() })
+        let (answer, age) = self.ask(query, consistency, call.patience).await?;
+        let Answer::Versions(versions) = answer else { return Err(other()) };
+        age.on(match versions.is_empty() {
+            true => Err(missing(None)),
+            false => Reply::ok(&History { path: &path, versions: versions.iter().map(VersionView::from).collect() }),
+        })
     }
 
     pub(super) async fn configs(&self, call: Call<'_>) -> Result<Reply, Problem> {
@@ -80,12 +75,15 @@ impl<B: Backend> Gateway<B> {
         let prefix = params.take("prefix")?.unwrap_or_default();
         let after = params.take("after")?;
         let limit = params.limit()?;
+        let consistency = params.consistency()?;
         params.finish()?;
         let query = Query::Configs { prefix, after, limit };
-        let Answer::Configs(found) = self.backend().read(query, call.patience).await? else { return Err(other()) };
+        let (Answer::Configs(found), age) = self.ask(query, consistency, call.patience).await? else {
+            return Err(other());
+        };
         let next = (found.len() >= limit as usize).then(|| found.last().map(|last| &last.path)).flatten();
         let configs = found.iter().map(Listed::from).collect();
-        Reply::ok(&Listing { configs, next })
+        age.on(Reply::ok(&Listing { configs, next }))
     }
 
     pub(super) async fn put_config(&self, path: Name, mut call: Call<'_>) -> Result<Reply, Problem> {
@@ -146,6 +144,20 @@ impl<B: Backend> Gateway<B> {
             other => Err(outcome::refusal(other)),
         }
     }
+}
+
+/// What was found, as it was asked for.
+fn value(found: Option<ConfigView>, version: Option<Version>, raw: bool, call: &Call<'_>) -> Result<Reply, Problem> {
+    let Some(found) = found.filter(|found| !found.deleted) else { return Err(missing(version)) };
+    if call.headers.get(header::IF_NONE_MATCH).and_then(tag) == Some(found.version) {
+        return Ok(Reply::not_modified(found.version));
+    }
+    if raw {
+        let value = found.value.as_deref().unwrap_or_default();
+        return Ok(Reply::value(value.to_vec(), found.content_type).tagged(found.version));
+    }
+    let reply = Reply::ok(&Document::new(&found))?;
+    Ok(reply.tagged(found.version))
 }
 
 fn other() -> Problem {

@@ -47,12 +47,14 @@ impl<B: Backend> Gateway<B> {
     }
 
     pub(super) async fn leader(&self, name: Name, call: Call<'_>) -> Result<Reply, Problem> {
-        call.params()?.finish()?;
-        let object = self.object(Key::election(name), call.patience).await?;
-        match object.filter(|object| !object.holders.is_empty()) {
+        let mut params = call.params()?;
+        let consistency = params.consistency()?;
+        params.finish()?;
+        let (object, age) = self.object_as(Key::election(name), consistency, call.patience).await?;
+        age.on(match object.filter(|object| !object.holders.is_empty()) {
             Some(object) => Reply::ok(&LeaderView::new(Some(&object), object.revision)),
             None => Err(no_leader()),
-        }
+        })
     }
 
     /// By lock id the leadership is given back as it stands; by session id it is looked up first.

@@ -78,11 +78,14 @@ impl<B: Backend> Gateway<B> {
     }
 
     pub(super) async fn lock(&self, name: Name, call: Call<'_>) -> Result<Reply, Problem> {
-        call.params()?.finish()?;
-        match self.object(Key::lock(name), call.patience).await? {
+        let mut params = call.params()?;
+        let consistency = params.consistency()?;
+        params.finish()?;
+        let (object, age) = self.object_as(Key::lock(name), consistency, call.patience).await?;
+        age.on(match object {
             Some(object) => Reply::ok(&LockView::from(&object)),
             None => Err(free()),
-        }
+        })
     }
 
     pub(super) async fn locks(&self, call: Call<'_>) -> Result<Reply, Problem> {
@@ -98,11 +101,14 @@ impl<B: Backend> Gateway<B> {
         let prefix = params.take("prefix")?.unwrap_or_default();
         let after = params.take("after")?;
         let limit = params.limit()?;
+        let consistency = params.consistency()?;
         params.finish()?;
         let query = Query::List { kind: Kind::Lock, prefix, held, session, after, limit };
-        let objects = self.backend().list(query, call.patience).await?;
+        let (Answer::List(objects), age) = self.ask(query, consistency, call.patience).await? else {
+            return Err(Problem::internal("the cluster answered another question"));
+        };
         let next = (objects.len() >= limit as usize).then(|| objects.last().map(|o| &o.key.name)).flatten();
-        Reply::ok(&Locks { locks: objects.iter().map(LockView::from).collect(), next })
+        age.on(Reply::ok(&Locks { locks: objects.iter().map(LockView::from).collect(), next }))
     }
 
     /// Writes an acquire that is not left behind: where its caller hangs up, or must be told that the outcome

@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
-use super::path::Unroutable;
+use super::{consistency::Age, path::Unroutable};
 use crate::Error;
 
 /// A refusal. Boxed, since it travels in results whose good case is small.
@@ -25,13 +25,23 @@ struct Inner {
     members: Vec<(&'static str, Value)>,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
+    age: Age,
 }
 
 impl Problem {
     /// A refusal with nothing special about it.
     pub fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Problem {
         let (members, retry_after, allow) = (Vec::new(), None, None);
-        Problem(Box::new(Inner { status, code, title, detail: detail.into(), members, retry_after, allow }))
+        Problem(Box::new(Inner {
+            status,
+            code,
+            title,
+            detail: detail.into(),
+            members,
+            retry_after,
+            allow,
+            age: Age::Current,
+        }))
     }
 
     /// 422: the request is wrong, whoever holds what.
@@ -114,6 +124,17 @@ impl Problem {
         self.0.retry_after
     }
 
+    /// Says how old the state may be that it is decided by.
+    pub(super) fn aged(mut self, age: Age) -> Problem {
+        self.0.age = age;
+        self
+    }
+
+    /// How old that state may be.
+    pub(super) fn age(&self) -> Age {
+        self.0.age
+    }
+
     /// The methods that would do.
     pub fn allow(&self) -> Option<&'static str> {
         self.0.allow
@@ -178,6 +199,10 @@ impl From<Error> for Problem {
                 Problem::new(StatusCode::FORBIDDEN, "not-allowed", "The cluster does not allow this", detail)
             }
             Error::Malformed(_) => Problem::invalid("invalid", detail),
+            Error::TooStale => {
+                let title = "No replica is known to be as fresh as that";
+                Problem::unavailable("too-stale", title, detail, Duration::from_secs(1))
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use wardlock_machine::Version;
 
-use super::problem::Problem;
+use super::{consistency::Age, problem::Problem};
 
 /// What a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +43,13 @@ pub(super) struct Reply {
     /// What a value is, if its writer's word can be sent.
     media_type: Option<HeaderValue>,
     etag: Option<Version>,
+    age: Age,
 }
 
 impl Reply {
     fn new(status: StatusCode, content: Content, body: Vec<u8>) -> Reply {
         let (location, retry_after, allow, media_type, etag) = (None, None, None, None, None);
-        Reply { status, body, content, location, retry_after, allow, media_type, etag }
+        Reply { status, body, content, location, retry_after, allow, media_type, etag, age: Age::Current }
     }
 
     /// 200 with a document.
@@ -88,6 +89,16 @@ impl Reply {
         Reply { etag: Some(version), ..self }
     }
 
+    /// Says how old the answer may be.
+    pub(super) fn aged(self, age: Age) -> Reply {
+        Reply { age, ..self }
+    }
+
+    /// How old it may be.
+    pub(super) fn age(&self) -> Age {
+        self.age
+    }
+
     /// Names the new thing's own path.
     pub(super) fn at(mut self, location: String) -> Reply {
         self.location = Some(location);
@@ -102,6 +113,7 @@ impl From<Problem> for Reply {
         let mut reply = Reply::new(problem.status(), Content::Problem, body);
         reply.retry_after = problem.retry_after();
         reply.allow = problem.allow();
+        reply.age = problem.age();
         reply
     }
 }
@@ -129,6 +141,9 @@ impl From<Reply> for Response {
         if let Some(after) = reply.retry_after {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if let Some(age) = reply.age.header() {
+            headers.insert("wardlock-age", age);
         }
         if let Some(allow) = reply.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));

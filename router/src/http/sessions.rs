@@ -12,6 +12,7 @@ use super::{
     Gateway,
     backend::Backend,
     call::Call,
+    consistency::{Age, Consistency},
     outcome,
     path::PREFIX,
     problem::Problem,
@@ -60,13 +61,23 @@ impl<B: Backend> Gateway<B> {
     }
 
     pub(super) async fn session(&self, session: SessionId, call: Call<'_>) -> Result<Reply, Problem> {
-        call.params()?.finish()?;
-        match self.backend().session_view(session, call.patience).await? {
-            (Answer::Session(Ok(view)), heard) => Reply::ok(&SessionDoc::new(&view, heard)),
-            (Answer::Session(Err(SessionGone::Ended)), _) => Err(Problem::session_ended()),
-            (Answer::Session(Err(SessionGone::Unknown)), _) => Err(Problem::unknown_session()),
+        let mut params = call.params()?;
+        let consistency = params.consistency()?;
+        params.finish()?;
+        let ((answer, heard), age) = match consistency {
+            Consistency::Linearizable => (self.backend().session_view(session, call.patience).await?, Age::Current),
+            // When it was last heard of is its home's leader's memory.
+            stale => {
+                let (answer, age) = self.ask(Query::Session { session }, stale, call.patience).await?;
+                ((answer, None), age)
+            }
+        };
+        age.on(match answer {
+            Answer::Session(Ok(view)) => Reply::ok(&SessionDoc::new(&view, heard)),
+            Answer::Session(Err(SessionGone::Ended)) => Err(Problem::session_ended()),
+            Answer::Session(Err(SessionGone::Unknown)) => Err(Problem::unknown_session()),
             _ => Err(Problem::internal("the cluster answered another question")),
-        }
+        })
     }
 
     pub(super) async fn sessions(&self, call: Call<'_>) -> Result<Reply, Problem> {
@@ -74,11 +85,13 @@ impl<B: Backend> Gateway<B> {
         let after = params.take("after")?.map(|text| text.parse::<SessionId>()).transpose();
         let after = after.map_err(|e| Problem::field("after", format!("after: {e}")))?;
         let limit = params.limit()?;
+        let consistency = params.consistency()?;
         params.finish()?;
-        match self.backend().read(Query::Sessions { after, limit }, call.patience).await? {
-            Answer::Sessions(views) => {
+        match self.ask(Query::Sessions { after, limit }, consistency, call.patience).await? {
+            (Answer::Sessions(views), age) => {
                 let next = (views.len() >= limit as usize).then(|| views.last().map(|v| Text(v.session))).flatten();
-                Reply::ok(&Sessions { sessions: views.iter().map(|v| SessionDoc::new(v, None)).collect(), next })
+                let sessions = views.iter().map(|v| SessionDoc::new(v, None)).collect();
+                age.on(Reply::ok(&Sessions { sessions, next }))
             }
             _ => Err(Problem::internal("the cluster answered another question")),
         }

@@ -46,6 +46,9 @@ pub(crate) struct State {
     pub(crate) transfers: Mutex<Vec<(GroupId, NodeId)>>,
     pub(crate) watched: Mutex<Vec<(Vec<Pattern>, Option<WatchToken>)>>,
     pub(crate) watches: Mutex<VecDeque<Result<Told, WatchError>>>,
+    /// The bounds of stale reads, and the ages that they are told.
+    pub(crate) bounds: Mutex<Vec<Option<Duration>>>,
+    pub(crate) ages: Mutex<VecDeque<Option<Duration>>>,
 }
 
 impl std::ops::Deref for Fake {
@@ -70,6 +73,8 @@ impl Fake {
             transfers: Mutex::default(),
             watched: Mutex::default(),
             watches: Mutex::default(),
+            bounds: Mutex::default(),
+            ages: Mutex::default(),
         }))
     }
 
@@ -146,6 +151,18 @@ impl Backend for Fake {
     async fn read(&self, query: Query, _: Duration) -> Result<Answer, Error> {
         self.queries.lock().unwrap().push(query);
         self.answers.lock().unwrap().pop_front().expect("a read that the test did not expect")
+    }
+
+    async fn read_stale(
+        &self,
+        query: Query,
+        max_age: Option<Duration>,
+        _: Duration,
+    ) -> Result<(Answer, Option<Duration>), Error> {
+        self.bounds.lock().unwrap().push(max_age);
+        self.queries.lock().unwrap().push(query);
+        let answer = self.answers.lock().unwrap().pop_front().expect("a read that the test did not expect")?;
+        Ok((answer, self.ages.lock().unwrap().pop_front().expect("an age")))
     }
 
     async fn list(&self, query: Query, _: Duration) -> Result<Vec<Object>, Error> {

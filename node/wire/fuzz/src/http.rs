@@ -273,6 +273,16 @@ impl Backend for Fake {
         Ok(machine::ask(&query))
     }
 
+    async fn read_stale(
+        &self,
+        query: Query,
+        max_age: Option<Duration>,
+        _: Duration,
+    ) -> Result<(Answer, Option<Duration>), Error> {
+        self.fails()?;
+        Ok((machine::ask(&query), max_age))
+    }
+
     async fn list(&self, query: Query, _: Duration) -> Result<Vec<Object>, Error> {
         self.fails()?;
         match machine::ask(&query) {

@@ -165,6 +165,8 @@ fn all_messages() -> Vec<Message> {
     let shard = |op| Body::Shard { group, epoch: RangeEpoch(1), patience_ms: 1_000, op };
     bodies.extend(all_commands().into_iter().map(|command| shard(Op::Write(command))));
     bodies.extend(all_queries().into_iter().map(|query| shard(Op::Read(query))));
+    bodies.extend(all_queries().into_iter().map(|query| shard(Op::Stale { query, max_age_ms: Some(500) })));
+    bodies.push(shard(Op::ReadIndex));
     bodies.push(shard(Op::KeepAlive { session }));
     bodies.push(shard(Op::Watch { query: events(3, vec![("a", Kind::Lock, true)]), wait_ms: 50 }));
     bodies.push(shard(Op::Observe { key: key.clone(), since: Revision(4), wait_ms: 50 }));
@@ -196,12 +198,15 @@ fn all_messages() -> Vec<Message> {
         Response::Status(Status { node: NodeId(1), version: "0.1.0".into(), groups: vec![status] }),
         Response::Done,
         Response::Confirmed(vec![Standing::Stands, Standing::Deposed, Standing::Unknown]),
+        Response::Stale { answer: Answer::Object(None), age_ms: Some(12) },
+        Response::ReadIndex(u64::MAX),
     ]);
     let refusals = [
         Refusal::NotLeader { hint: Some(NodeId(2)) },
         Refusal::StaleEpoch { current: RangeEpoch(2), map: MapVersion(7) },
         Refusal::Malformed("why".into()),
         Refusal::OutcomeUnknown,
+        Refusal::TooStale,
     ];
     let hello = Hello { version: VERSION, cluster: ANY_CLUSTER.into(), node: Some(NodeId(1)), boot: 77 };
     let calls = (1..).zip(bodies).map(|(id, body)| Message::Call { id, body });
