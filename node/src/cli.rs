@@ -27,6 +27,7 @@ pub mod signals;
 mod telling;
 mod view;
 mod watch;
+mod webhook;
 
 pub use cluster::Cluster as ClusterView;
 
@@ -65,6 +66,7 @@ enum Command {
     Elect(elect::ElectArgs),
     Config(config::ConfigArgs),
     Watch(watch::WatchArgs),
+    Webhook(webhook::WebhookArgs),
     Session(session::SessionArgs),
     Cluster(cluster::ClusterArgs),
     Completions(completions::CompletionsArgs),
@@ -81,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Elect(args) => block_on(elect::run(args)),
         Command::Config(args) => block_on(config::run(args)),
         Command::Watch(args) => block_on(watch::run(args)),
+        Command::Webhook(args) => block_on(webhook::run(args)),
         Command::Session(args) => block_on(session::run(args)),
         Command::Cluster(args) => block_on(cluster::run(args)),
         Command::Completions(args) => completions::run(&args),

@@ -182,7 +182,7 @@ impl Client {
     /// Reads linearizably: one object, one session, fences of one shard, or a page over all shards.
     pub fn read(&self, query: Query, patience: Duration) -> impl Future<Output = Result<Answer, Error>> + Send + '_ {
         match query {
-            Query::Sessions { .. } | Query::List { .. } | Query::Configs { .. } => {
+            Query::Sessions { .. } | Query::List { .. } | Query::Configs { .. } | Query::Hooks { .. } => {
                 Either::Right(self.read_page(query, patience))
             }
             Query::Fence { ref checks } if checks.is_empty() => {
@@ -207,6 +207,7 @@ impl Client {
                 Query::Configs { prefix, after, limit } => {
                     self.configs(&prefix, after.as_deref(), limit, patience).await.map(Answer::Configs)
                 }
+                Query::Hooks { after, limit } => self.hooks(after.as_deref(), limit, patience).await.map(Answer::Hooks),
                 query => self.list(query, patience).await.map(Answer::List),
             }
         };

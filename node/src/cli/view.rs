@@ -34,6 +34,7 @@ pub(super) fn kind(kind: Kind) -> &'static str {
         Kind::Lock => "lock",
         Kind::Election => "election",
         Kind::Config => "config",
+        Kind::Hook => "webhook",
     }
 }
 
@@ -56,7 +57,7 @@ pub(super) fn grant(grant: &Grant) -> Value {
 /// A lock or an election, as JSON.
 pub(super) fn object(object: &Object) -> Value {
     match object.key.kind {
-        Kind::Lock | Kind::Config => documents::lock(object),
+        Kind::Lock | Kind::Config | Kind::Hook => documents::lock(object),
         Kind::Election => documents::leader(Some(object)),
     }
 }

@@ -32,6 +32,7 @@ use crate::{
     barrier::{Barrier, Question},
     clock::Clock,
     disk::OnFatal,
+    hooks::Leads,
     metrics::ShardMetrics,
 };
 
@@ -77,6 +78,8 @@ pub struct Runner {
     pub on_fatal: OnFatal,
     /// Ends the task.
     pub stop: CancellationToken,
+    /// Tells whoever delivers webhooks whether this replica leads, and when they have changed.
+    pub hooks: watch::Sender<Leads>,
 }
 
 /// When a replica may take over at the earliest: one that was just broken waits a little, for whatever broke
@@ -208,6 +211,7 @@ impl Runner {
     }
 
     fn step_down(&mut self, state: &mut State, refusal: &Refusal) {
+        self.hooks.send_if_modified(|leads| leads.take().is_some());
         self.group.replica.set_leading(false);
         if let Role::Leading(leader) = std::mem::replace(&mut state.role, Role::Follower) {
             leader.resign(refusal);
@@ -256,6 +260,7 @@ impl Runner {
         if let Some(Some(leader)) = leader {
             self.group.replica.take_effects();
             state.role = Role::Leading(Box::new(leader));
+            self.hooks.send_replace(Some(0));
         }
     }
 
@@ -278,6 +283,9 @@ impl Runner {
         let Role::Leading(leader) = &mut state.role else { return };
         let effects = self.group.replica.take_effects();
         self.metrics.effects(&effects);
+        if effects.hooks {
+            self.hooks.send_modify(|leads| *leads = leads.map(|number| number + 1));
+        }
         let (now, wall) = (self.clock.now(), self.clock.wall());
         self.group.replica.machine(|machine| leader.effects(machine, effects, now, wall));
     }
@@ -361,14 +369,26 @@ impl Runner {
                 | (None, Command::Attach { session: id, .. }) => session(*id),
                 (None, _) => return None,
             },
-            Op::Read(Query::Object { key } | Query::Config { key, .. } | Query::Versions { key })
+            Op::Read(
+                Query::Object { key }
+                | Query::Config { key, .. }
+                | Query::Versions { key }
+                | Query::Hook { key }
+                | Query::DeadLetters { key },
+            )
             | Op::Observe { key, .. } => name(key.name.as_str()),
             Op::Read(Query::Session { session: id }) | Op::KeepAlive { session: id } => session(*id),
             Op::Read(Query::Fence { checks }) => {
                 let all_here = checks.iter().all(|(key, _)| (first..=last).contains(&name(key.name.as_str())));
                 return (!all_here).then_some(stale);
             }
-            Op::Read(Query::List { .. } | Query::Sessions { .. } | Query::Configs { .. } | Query::Events { .. })
+            Op::Read(
+                Query::List { .. }
+                | Query::Sessions { .. }
+                | Query::Configs { .. }
+                | Query::Events { .. }
+                | Query::Hooks { .. },
+            )
             | Op::Watch { .. } => return None,
         };
         (!(first..=last).contains(&hash)).then_some(stale)

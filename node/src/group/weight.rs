@@ -41,13 +41,29 @@ pub fn command(command: &Command) -> usize {
                 ask.key.name.as_str().len() + content
             }
             Command::Break { key, reason } => key.name.as_str().len() + reason.len(),
+            Command::SetHook(ask) => {
+                let patterns: usize = ask.patterns.iter().map(|pattern| FIXED + pattern.name.len()).sum();
+                let texts = ask.key.name.as_str().len() + ask.url.len() + ask.secret.expose().len();
+                texts + patterns + 16 * ask.cursor.positions.len()
+            }
+            Command::DropHook { key, .. } => key.name.as_str().len(),
+            Command::SettleDead(ask) => ask.key.name.as_str().len(),
+            Command::Advance(ask) => {
+                let dead: usize = ask.dead.iter().map(|letter| letter.weight()).sum();
+                ask.key.name.as_str().len() + 16 * (ask.cursor.positions.len() + ask.settled.len()) + dead
+            }
             _ => 0,
         }
 }
 
 fn query(query: &Query) -> usize {
     match query {
-        Query::Object { key } | Query::Config { key, .. } | Query::Versions { key } => key.name.as_str().len(),
+        Query::Object { key }
+        | Query::Config { key, .. }
+        | Query::Versions { key }
+        | Query::Hook { key }
+        | Query::DeadLetters { key } => key.name.as_str().len(),
+        Query::Hooks { after, .. } => after.as_ref().map_or(0, String::len),
         Query::List { prefix, after, .. } | Query::Configs { prefix, after, .. } => {
             prefix.len() + after.as_ref().map_or(0, String::len)
         }

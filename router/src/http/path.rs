@@ -49,6 +49,13 @@ pub enum Route {
     PutConfig(Name),
     DeleteConfig(Name),
     RollbackConfig(Name),
+    AddWebhook,
+    Webhooks,
+    Webhook(Name),
+    DropWebhook(Name),
+    DeadLetters(Name),
+    ForgetDead(Name),
+    Redrive(Name),
     FenceCheck,
     FenceAuth,
     Batch,
@@ -86,6 +93,13 @@ impl Route {
             Route::PutConfig(_) => "put_config",
             Route::DeleteConfig(_) => "delete_config",
             Route::RollbackConfig(_) => "rollback_config",
+            Route::AddWebhook => "add_webhook",
+            Route::Webhooks => "webhooks",
+            Route::Webhook(_) => "webhook",
+            Route::DropWebhook(_) => "drop_webhook",
+            Route::DeadLetters(_) => "dead_letters",
+            Route::ForgetDead(_) => "forget_dead",
+            Route::Redrive(_) => "redrive",
             Route::FenceCheck => "fence_check",
             Route::FenceAuth => "fence_auth",
             Route::Batch => "batch",
@@ -156,6 +170,12 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Unroutable> {
         ("sessions", Some(tail)) => session(method, tail),
         ("config", None) => get(method, Route::Configs),
         ("config", Some(tail)) => config(method, tail),
+        ("webhooks", None) => match *method {
+            Method::POST => Ok(Route::AddWebhook),
+            Method::GET | Method::HEAD => Ok(Route::Webhooks),
+            _ => Err(Unroutable::Method("GET, HEAD, POST")),
+        },
+        ("webhooks", Some(tail)) => webhook(method, tail),
         ("fence", Some("check")) => post(method, Route::FenceCheck),
         // Proxies send the method of the request that they guard, and Envoy appends its path.
         ("fence", Some(tail)) if tail == "auth" || tail.starts_with("auth/") => Ok(Route::FenceAuth),
@@ -251,6 +271,23 @@ fn session(method: &Method, tail: &str) -> Result<Route, Unroutable> {
             Method::POST => Ok(Route::KeepAlive(id(raw)?)),
             _ => Err(Unroutable::Method(POST)),
         },
+        Some(_) => Err(Unroutable::NotFound),
+    }
+}
+
+fn webhook(method: &Method, tail: &str) -> Result<Route, Unroutable> {
+    match tail.split_once('/') {
+        None => match *method {
+            Method::GET | Method::HEAD => Ok(Route::Webhook(name(tail)?)),
+            Method::DELETE => Ok(Route::DropWebhook(name(tail)?)),
+            _ => Err(Unroutable::Method("GET, HEAD, DELETE")),
+        },
+        Some((raw, "dead")) => match *method {
+            Method::GET | Method::HEAD => Ok(Route::DeadLetters(name(raw)?)),
+            Method::DELETE => Ok(Route::ForgetDead(name(raw)?)),
+            _ => Err(Unroutable::Method("GET, HEAD, DELETE")),
+        },
+        Some((raw, "redrive")) => post(method, Route::Redrive(name(raw)?)),
         Some(_) => Err(Unroutable::NotFound),
     }
 }

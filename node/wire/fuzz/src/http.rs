@@ -220,6 +220,9 @@ impl Backend for Fake {
                 revision: Revision(u64::MAX),
                 updated: WallMs(u64::MAX),
             }),
+            Command::SetHook(_) | Command::DropHook { .. } | Command::SettleDead(_) => {
+                Outcome::HookChanged { epoch: HookEpoch(u64::MAX), letters: 3 }
+            }
             _ => Outcome::Done,
         };
         Ok(match self.turn() % 24 {
@@ -236,6 +239,7 @@ impl Backend for Fake {
             10 => Outcome::StaleEpoch { current: RangeEpoch(1) },
             11 => Outcome::VersionMismatch { current: Version(3) },
             12 => Outcome::NoConfig,
+            13 => Outcome::NoHook,
             _ => like,
         })
     }
