@@ -26,6 +26,7 @@ mod sweep_file;
 mod table;
 mod target;
 mod watch;
+mod webhooks;
 mod workload;
 
 use std::process::ExitCode;
@@ -65,6 +66,7 @@ enum Command {
     Faults(Box<faults::Options>),
     Chaos(Box<chaos::Options>),
     Watch(Box<watch::Options>),
+    Webhooks(Box<webhooks::Options>),
     Report(page::Options),
     Compare(compare::Options),
     Plan(plan::Options),
@@ -81,6 +83,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Faults(options) => faults::command(&options).await,
         Command::Chaos(options) => chaos::command(&options).await,
         Command::Watch(options) => watch::command(&options).await,
+        Command::Webhooks(options) => webhooks::command(&options).await,
         Command::Report(options) => page::command(&options),
         Command::Compare(options) => compare::command(&options),
         Command::Plan(options) => plan::command(&options),

@@ -28,6 +28,7 @@ pub mod signals;
 mod telling;
 mod view;
 mod watch;
+mod webhook;
 
 pub use cluster::Cluster as ClusterView;
 
@@ -67,6 +68,7 @@ enum Command {
     Config(config::ConfigArgs),
     Service(service::ServiceArgs),
     Watch(watch::WatchArgs),
+    Webhook(webhook::WebhookArgs),
     Session(session::SessionArgs),
     Cluster(cluster::ClusterArgs),
     Completions(completions::CompletionsArgs),
@@ -84,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Config(args) => block_on(config::run(args)),
         Command::Service(args) => block_on(service::run(args)),
         Command::Watch(args) => block_on(watch::run(args)),
+        Command::Webhook(args) => block_on(webhook::run(args)),
         Command::Session(args) => block_on(session::run(args)),
         Command::Cluster(args) => block_on(cluster::run(args)),
         Command::Completions(args) => completions::run(&args),

@@ -25,7 +25,11 @@ use std::{
 use clap::Args;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use wardlock_router::{Client, tls::Identity};
+use wardlock_router::{
+    Client,
+    tls::Identity,
+    webhook::{Origin, Targets},
+};
 
 use self::{
     greeting::greeting,
@@ -57,6 +61,7 @@ const LOOK: Duration = Duration::from_millis(100);
 Examples:
   wardlock dev
   wardlock dev --nodes 5 --data-dir ./cluster
+  wardlock dev --webhook-target http://127.0.0.1:9000
   wardlock dev --processes      # then kill -9 a node, and paste its line to start it again")]
 pub struct DevArgs {
     /// How many nodes.
@@ -78,6 +83,14 @@ pub struct DevArgs {
     /// Each node is a process of its own, to be killed and started again.
     #[arg(long)]
     processes: bool,
+
+    /// Where webhooks may go. May be repeated. [default: none, so webhooks are off]
+    #[arg(long, value_name = "URL")]
+    webhook_target: Vec<Origin>,
+
+    /// For how long a delivery that fails is tried again.
+    #[arg(long, value_name = "SECONDS")]
+    webhook_retry_s: Option<u64>,
 
     /// Stop when stdin ends: how a program that starts a cluster takes it along, even when it is killed.
     #[arg(long, hide = true)]
@@ -166,7 +179,12 @@ async fn cluster(args: &DevArgs, place: &mut Place) -> Result<ExitCode, Failure>
     let listener = gateway::listen(args.http).await?;
     let http = listener.local_addr().map_err(Failure::error)?;
     let quic = plan::addresses(args.http, args.nodes)?;
-    let plan = Plan::new(&place.path, &quic, args.shards);
+    let mut plan = Plan::new(&place.path, &quic, args.shards);
+    for node in &mut plan.nodes {
+        let targets = args.webhook_target.iter().map(ToString::to_string).collect::<Vec<_>>();
+        node.fields.webhook_targets = Some(targets).filter(|targets| !targets.is_empty());
+        node.fields.webhook_retry_s = args.webhook_retry_s;
+    }
     if place.temporary.is_some() {
         crate::cli::output::complain(&format!("data in {}, removed at the end\n", plan.dir.display()));
     }
@@ -206,7 +224,9 @@ async fn cluster(args: &DevArgs, place: &mut Place) -> Result<ExitCode, Failure>
         }
     };
 
-    let serving = gateway::run(listener, client, CLUSTER.to_owned(), Some(plan.certs()), None, stopping.clone());
+    let targets = Targets::new(args.webhook_target.iter().cloned(), []);
+    let serving =
+        gateway::run(listener, client, CLUSTER.to_owned(), Some(plan.certs()), None, targets, stopping.clone());
     tokio::pin!(serving);
     output::print(&greeting(&plan, args.shards, &http.to_string(), &program, place.temporary.is_some()))?;
     nodes.introduce()?;

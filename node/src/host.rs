@@ -44,6 +44,7 @@ use crate::{
     config::Timing,
     disk::{OnFatal, log::SharedLog, snapshots::Snapshots},
     group::{Group, Inbox, runner::Runner},
+    hooks,
     metrics::{ShardMetrics, StaleMetrics},
     raft::{Raft, network::Network, store::Store, types::Home},
 };
@@ -84,6 +85,8 @@ pub struct Parts {
     /// The newest shard map known here. The placement group's replica writes it, where there is one;
     /// otherwise whoever follows the map.
     pub maps: watch::Sender<Arc<ShardMap>>,
+    /// Where webhooks may go.
+    pub webhooks: hooks::Settings,
 }
 
 /// The groups of one node.
@@ -94,6 +97,8 @@ pub struct Host {
     barrier: Arc<Barrier>,
     /// Who may propose now. See [`TURNS`].
     turns: Arc<Semaphore>,
+    /// Delivers webhooks.
+    desk: Arc<hooks::Desk>,
     reports: Mutex<BTreeMap<NodeId, (Report, Duration)>>,
     /// Told whenever a group was added to `groups`.
     opened: watch::Sender<()>,
@@ -131,6 +136,7 @@ impl Host {
             groups: DashMap::default(),
             barrier: Arc::new(Barrier::new(Arc::clone(&parts.transport), parts.timing.election_max)),
             turns: Arc::new(Semaphore::new(TURNS)),
+            desk: hooks::Desk::new(parts.webhooks.clone(), parts.client.clone(), Arc::clone(&parts.clock)),
             reports: Mutex::default(),
             opened: watch::Sender::new(()),
             draining: AtomicBool::new(false),
@@ -277,6 +283,8 @@ impl Host {
             freshness: Arc::default(),
         };
         if id != PLACEMENT {
+            let (leads, led) = watch::channel(None);
+            self.spawn(hooks::run(Arc::clone(&self.desk), group.clone(), led));
             let runner = Runner {
                 group: group.clone(),
                 clock: Arc::clone(&self.parts.clock),
@@ -290,6 +298,7 @@ impl Host {
                 metrics: ShardMetrics::new(id),
                 on_fatal: Arc::clone(&self.parts.on_fatal),
                 stop: self.stop.clone(),
+                hooks: leads,
             };
             self.tasks.spawn(runner.run());
         }

@@ -10,6 +10,7 @@ pub mod config;
 pub mod dev;
 pub mod disk;
 pub mod group;
+pub mod hooks;
 pub mod host;
 pub mod metrics;
 pub mod node;

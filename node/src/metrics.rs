@@ -98,6 +98,9 @@ fn describe() {
     describe_gauge!("wardlock_watchers", "Watches that are open at this node's gateway");
     describe_histogram!("wardlock_watch_lag_seconds", "From what happened to its being told, by wall clocks");
     describe_counter!("wardlock_watch_resets_total", "Watches that were told of a gap, by reason");
+    describe_counter!("wardlock_webhook_deliveries_total", "Attempts to deliver to webhooks' targets, by result");
+    describe_histogram!("wardlock_webhook_lag_seconds", "From what happened to its delivery, by wall clocks");
+    describe_gauge!("wardlock_webhook_outstanding", "Events that are read for webhooks and not delivered yet");
     describe_gauge!("wardlock_lock_waiters", "Queued requests in the shards that this node leads");
     describe_gauge!("wardlock_sessions", "Open sessions that are at home in the shards that this node leads");
     describe_counter!("wardlock_session_expired_total", "Sessions that ended, by reason");

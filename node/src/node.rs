@@ -141,6 +141,7 @@ impl Node {
             },
             on_fatal: disk::abort_process(),
             maps: watch::Sender::new(Arc::new(ShardMap::default())),
+            webhooks: settings.webhooks.clone(),
         })
         .await?;
         door.open(Arc::clone(&host));
@@ -155,7 +156,8 @@ impl Node {
                     ready: Arc::new(move || ready.not_ready().map_or(Ok(()), Err)),
                     metrics: Arc::new(move || prometheus.render()),
                 };
-                Some(GatewayThread::start(address, tls, Gateway::new(client, info))?)
+                let gateway = Gateway::with_webhooks(client, info, settings.webhooks.targets.clone());
+                Some(GatewayThread::start(address, tls, gateway)?)
             }
             None => None,
         };

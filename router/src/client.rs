@@ -188,6 +188,7 @@ impl Client {
     pub fn read(&self, query: Query, patience: Duration) -> impl Future<Output = Result<Answer, Error>> + Send + '_ {
         match query {
             Query::Sessions { .. } | Query::List { .. } | Query::Configs { .. } | Query::Services { .. } => {
+            Query::Sessions { .. } | Query::List { .. } | Query::Configs { .. } | Query::Hooks { .. } => {
                 Either::Right(self.read_page(query, patience))
             }
             Query::Fence { ref checks } if checks.is_empty() => {
@@ -215,6 +216,7 @@ impl Client {
                 Query::Services { prefix, after, limit } => {
                     self.services(&prefix, after.as_deref(), limit, patience).await.map(Answer::Services)
                 }
+                Query::Hooks { after, limit } => self.hooks(after.as_deref(), limit, patience).await.map(Answer::Hooks),
                 query => self.list(query, patience).await.map(Answer::List),
             }
         };

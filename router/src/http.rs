@@ -11,8 +11,9 @@
 //!    may come back for them.
 //!
 //! # Rooms
-//! [`path`] says which call is meant; [`input`], `media_type`, `consistency` and `call` what is asked; `locks`, `sessions`,
-//! `elections`, `observe`, `watch`, `config`, `fence`, `cluster` and `batch` answer; `outcome` and [`problem`] refuse; `render` and `reply`
+//! [`path`] says which call is meant; [`input`], `media_type`, `consistency` and `call` what is asked; `locks`,
+//! `sessions`, `elections`, `observe`, `services`, `watch`, `webhooks`, `config`, `fence`, `cluster` and `batch` answer;
+//! `outcome` and [`problem`] refuse; `render` and `reply`
 //! write it down; [`server`] owns the sockets.
 
 pub mod backend;
@@ -37,6 +38,7 @@ pub mod server;
 mod services;
 mod sessions;
 pub mod watch;
+mod webhooks;
 
 use std::{
     collections::HashMap,
@@ -64,6 +66,7 @@ pub use self::{
     server::{MutualTls, ServeError, ServerConfig, check, serve},
 };
 use self::{call::Call, input::Fields, path::Route, problem::Problem, reply::Reply};
+use crate::webhook::Targets;
 
 /// How long a body may take to arrive, once its headers have.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
@@ -111,14 +114,21 @@ struct Inner<B> {
     values: Semaphore,
     /// Who may watch.
     watches: Arc<Semaphore>,
+    /// Where webhooks may go.
+    targets: Targets,
 }
 
 impl<B: Backend> Gateway<B> {
-    /// A gateway to `backend`.
+    /// A gateway to `backend` that takes no webhooks.
     pub fn new(backend: B, info: GatewayInfo) -> Gateway<B> {
+        Gateway::with_webhooks(backend, info, Targets::default())
+    }
+
+    /// One that takes webhooks to these targets.
+    pub fn with_webhooks(backend: B, info: GatewayInfo, targets: Targets) -> Gateway<B> {
         let (stopping, values) = (CancellationToken::new(), Semaphore::new(VALUES));
         let watches = Arc::new(Semaphore::new(watch::WATCHES));
-        Gateway(Arc::new(Inner { backend, info, stopping, durations: Durations::default(), values, watches }))
+        Gateway(Arc::new(Inner { backend, info, stopping, durations: Durations::default(), values, watches, targets }))
     }
 
     /// Answers one request.
@@ -198,6 +208,13 @@ impl<B: Backend> Gateway<B> {
             Route::PutInstance(service, id) => self.put_instance(service, id, call).await,
             Route::DeleteInstance(service, id) => self.delete_instance(service, id, call).await,
             Route::Heartbeat(service, id) => self.heartbeat(service, id, call).await,
+            Route::AddWebhook => self.add_webhook(call).await,
+            Route::Webhooks => self.webhooks(call).await,
+            Route::Webhook(id) => self.webhook(id, call).await,
+            Route::DropWebhook(id) => self.drop_webhook(id, call).await,
+            Route::DeadLetters(id) => self.dead_letters(id, call).await,
+            Route::ForgetDead(id) => self.settle_dead(id, false, call).await,
+            Route::Redrive(id) => self.settle_dead(id, true, call).await,
             Route::FenceCheck => self.fence_check(call).await,
             Route::Cluster => self.cluster(call),
             Route::Shards => self.shards(call).await,
@@ -243,6 +260,10 @@ impl<B: Backend> Gateway<B> {
 
     fn info(&self) -> &GatewayInfo {
         &self.0.info
+    }
+
+    fn targets(&self) -> &Targets {
+        &self.0.targets
     }
 
     fn stopping(&self) -> &CancellationToken {

@@ -10,6 +10,7 @@ pub mod link;
 pub mod random;
 mod routes;
 pub mod tls;
+pub mod webhook;
 
 pub use address::split_host_port;
 pub use client::{

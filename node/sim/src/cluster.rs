@@ -157,6 +157,7 @@ impl Cluster {
             disk_low: Arc::new(|| false),
             on_fatal,
             maps: watch::Sender::new(Arc::new(ShardMap::default())),
+            webhooks: wardlock::hooks::Settings::default(),
         });
         match started.await {
             Ok(host) => {

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`Layer::Machine`] | `cargo test -p wardlock-machine --test model --test scripts`, with `WARDLOCK_PLANT=NAME` |
 //! | [`Layer::Log`] | `wardlock-sim crash --plant NAME` |
-//! | [`Layer::Node`] | `cargo test -p wardlock --lib --test hostile`, with `WARDLOCK_PLANT=NAME` |
+//! | [`Layer::Node`] | `cargo test -p wardlock -p wardlock-router --lib --test hostile`, with `WARDLOCK_PLANT=NAME` |
 //! | [`Layer::Cluster`] | `wardlock-sim --plant NAME` |
 //! | [`Layer::Decoders`] | `node/wire/fuzz/run --plant NAME`, which succeeds where it shows that |
 
@@ -59,6 +59,13 @@ pub const ALL: &[(&str, Layer, &str)] = &[
     ("expiry-in-any-term", Layer::Machine, "an expiry is applied whatever leader's watch it comes from"),
     ("followers-keep-no-answer", Layer::Machine, "only the leader keeps answers for repeats"),
     ("handoffs-are-no-events", Layer::Machine, "who is granted a lock out of its queue is told to no watch"),
+    ("hook-cursor-goes-back", Layer::Machine, "progress of a webhook may take its cursor back"),
+    ("hook-cursor-passes-undelivered", Layer::Node, "a webhook's cursor passes what is not delivered"),
+    ("hook-epoch-ignored", Layer::Machine, "progress of a webhook is taken from whoever knows an earlier one"),
+    ("hook-no-dedup", Layer::Machine, "a change of a webhook that is repeated is made twice"),
+    ("hook-private-addresses", Layer::Node, "a webhook may go to any address that its target's name resolves to"),
+    ("hook-redirect-is-success", Layer::Node, "a redirect of a webhook's target counts as its having taken the event"),
+    ("hook-two-of-a-key", Layer::Node, "two deliveries of one key are under way at once"),
     ("keep-alive-reopens", Layer::Machine, "a sign of life revives a session that is closing"),
     ("late-proclamation-repeats", Layer::Machine, "a repeat of an earlier proclamation takes back the later one"),
     ("lease-counts-from-the-request", Layer::Machine, "a lease runs while its request still queues"),

@@ -13,6 +13,7 @@ use wardlock_router::{
     Client,
     http::{Gateway, GatewayInfo, MutualTls, ServerConfig, serve},
     tls::Identity,
+    webhook::Targets,
 };
 
 use super::failure::{Failure, chain};
@@ -48,6 +49,7 @@ pub async fn run(
     cluster: String,
     certs_hint: Option<PathBuf>,
     tls: Option<MutualTls>,
+    targets: Targets,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let known = client.clone();
@@ -58,7 +60,7 @@ pub async fn run(
     let prometheus = metrics::install();
     let metrics = Arc::new(move || prometheus.render());
     let info = GatewayInfo { cluster, certs_hint, ready: Arc::new(ready), metrics };
-    let gateway = Gateway::new(client, info);
+    let gateway = Gateway::with_webhooks(client, info, targets);
     let config = ServerConfig { tls, drain: Duration::from_secs(5), ..ServerConfig::default() };
     serve(listener, gateway, stop.cancelled_owned(), config).await.map_err(|e| Failure::error(chain(&e)))
 }

@@ -4,7 +4,11 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use tokio_util::sync::CancellationToken;
-use wardlock_router::{Client, split_host_port, tls::Identity};
+use wardlock_router::{
+    Client, split_host_port,
+    tls::Identity,
+    webhook::{Origin, Targets},
+};
 
 use super::{
     failure::{Failure, chain},
@@ -39,6 +43,11 @@ pub(super) struct RouterArgs {
     /// certificate must name this host: `wardlock certs --client=HOST`.
     #[arg(long, env = "WARDLOCK_CERTS", value_name = "DIR")]
     certs: PathBuf,
+
+    /// Where webhooks may go; a target that the nodes do not allow gets nothing, whatever is said here. May be
+    /// repeated. [default: none, so this gateway takes no webhooks]
+    #[arg(long, env = "WARDLOCK_WEBHOOK_TARGETS", value_name = "URL", value_delimiter = ',')]
+    webhook_target: Vec<Origin>,
 }
 
 fn seed(text: &str) -> Result<String, String> {
@@ -72,7 +81,8 @@ async fn serve(args: RouterArgs) -> Result<ExitCode, Failure> {
     };
     tracing::info!(http = %args.http, "ready");
     let stopping = CancellationToken::new();
-    let serving = gateway::run(listener, client, args.cluster, None, tls, stopping.clone());
+    let targets = Targets::new(args.webhook_target, []);
+    let serving = gateway::run(listener, client, args.cluster, None, tls, targets, stopping.clone());
     tokio::pin!(serving);
     tokio::select! {
         served = &mut serving => served?,

@@ -35,6 +35,7 @@ pub(super) fn kind(kind: Kind) -> &'static str {
         Kind::Election => "election",
         Kind::Config => "config",
         Kind::Service => "service",
+        Kind::Hook => "webhook",
     }
 }
 
@@ -62,7 +63,7 @@ pub(super) fn grant(grant: &Grant) -> Value {
 /// A lock or an election, as JSON.
 pub(super) fn object(object: &Object) -> Value {
     match object.key.kind {
-        Kind::Lock | Kind::Config | Kind::Service => documents::lock(object),
+        Kind::Lock | Kind::Config | Kind::Service | Kind::Hook => documents::lock(object),
         Kind::Election => documents::leader(Some(object)),
     }
 }

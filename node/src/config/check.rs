@@ -8,10 +8,14 @@ use std::{
 };
 
 use wardlock_placement::NodeId;
-use wardlock_router::{split_host_port, tls::Identity};
+use wardlock_router::{
+    split_host_port,
+    tls::Identity,
+    webhook::{Origin, Roots, Targets},
+};
 
 use super::{Disk, Error, Fields, Settings, Timing};
-use crate::cli::failure::chain;
+use crate::{cli::failure::chain, hooks};
 
 /// The most shards a cluster can be founded with: each is a Raft group on several nodes.
 const SHARDS_MAX: u32 = 1024;
@@ -21,6 +25,10 @@ const REPLICAS_MAX: u8 = 7;
 const NAME_MAX: usize = 64;
 /// The longest of Raft's times.
 const TIMING_MAX_MS: u64 = 60_000;
+/// The most webhook targets.
+const TARGETS_MAX: usize = 1_000;
+/// The longest that a webhook's delivery is tried again.
+const RETRY_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 const MIB: u64 = 1 << 20;
 
 impl Fields {
@@ -75,6 +83,12 @@ impl Fields {
 
         let certs = required("certs", fields.certs)?;
         let identity = load(&certs, node)?;
+        let webhooks = check_webhooks(
+            fields.webhook_targets.unwrap_or_default(),
+            fields.webhook_private_targets.unwrap_or_default(),
+            fields.webhook_ca.as_deref(),
+            fields.webhook_retry_s,
+        )?;
         let http_identity = fields.listen_http.filter(|at| !at.ip().is_loopback()).map(|_| identity.clone());
         Ok(Settings {
             cluster,
@@ -93,6 +107,7 @@ impl Fields {
             timing,
             disk,
             certs_hint: fields.certs_hint,
+            webhooks,
         })
     }
 }
@@ -207,6 +222,36 @@ fn check_disk(low_mark_mib: u64, reserve_mib: u64) -> Result<Disk, Error> {
     Ok(disk)
 }
 
+/// Of several lists of targets the first that is wrong is named. Authorities are needed where https is.
+pub(crate) fn check_webhooks(
+    targets: Vec<String>,
+    private: Vec<String>,
+    ca: Option<&Path>,
+    retry_s: Option<u64>,
+) -> Result<hooks::Settings, Error> {
+    let origins = |field: &'static str, texts: &[String]| -> Result<Vec<Origin>, Error> {
+        if texts.len() > TARGETS_MAX {
+            return wrong(field, format!("at most {TARGETS_MAX} targets"));
+        }
+        let parse = |text: &String| text.parse().map_err(|error| Error::Field { field, why: format!("{error}") });
+        texts.iter().map(parse).collect()
+    };
+    let retry_for = retry_s.map_or(hooks::Settings::default().retry_for, Duration::from_secs);
+    if retry_for > RETRY_MAX {
+        return wrong("webhook_retry_s", format!("{} is more than {}", retry_for.as_secs(), RETRY_MAX.as_secs()));
+    }
+    let https = targets.iter().chain(&private).any(|target| target.starts_with("https:"));
+    let targets = Targets::new(origins("webhook_targets", &targets)?, origins("webhook_private_targets", &private)?);
+    let roots = match (ca, https) {
+        (None, false) => None,
+        _ => match Roots::load(ca) {
+            Ok(roots) => Some(roots),
+            Err(error) => return wrong("webhook_ca", chain(&error)),
+        },
+    };
+    Ok(hooks::Settings { targets, retry_for, roots })
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -263,6 +308,26 @@ mod tests {
         ];
         for (number, (field, change)) in cases.into_iter().enumerate() {
             assert_eq!(refused(change).0, field, "case {number}");
+        }
+    }
+
+    #[test]
+    fn webhooks_are_off_and_a_wrong_target_names_its_field() {
+        let check = |targets: &[&str], private: &[&str], retry| {
+            let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+            check_webhooks(own(targets), own(private), None, retry)
+        };
+        assert!(check(&[], &[], None).unwrap().targets.is_empty());
+        let one = check(&["http://127.0.0.1:9000"], &[], Some(5)).unwrap();
+        assert_eq!(one.retry_for, Duration::from_secs(5));
+        for (refused, field) in [
+            (check(&["http://127.0.0.1:9000/path"], &[], None), "webhook_targets"),
+            (check(&[], &["hooks.example.com"], None), "webhook_private_targets"),
+            (check(&[], &[], Some(u64::MAX)), "webhook_retry_s"),
+            (check_webhooks(Vec::new(), Vec::new(), Some(Path::new("no-such-file")), None), "webhook_ca"),
+        ] {
+            let Err(Error::Field { field: named, .. }) = refused else { panic!("{field} was not refused") };
+            assert_eq!(named, field);
         }
     }
 

@@ -124,6 +124,28 @@ pub struct Fields {
     #[arg(long, env = "WARDLOCK_CERTS_HINT", value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certs_hint: Option<PathBuf>,
+
+    /// Where webhooks may go: schemes, hosts and ports. The names must resolve to addresses of the internet; an
+    /// address that is named as such may be any. On each node the same. [default: none, so webhooks are off]
+    #[arg(long, env = "WARDLOCK_WEBHOOK_TARGETS", value_name = "URL", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_targets: Option<Vec<String>>,
+
+    /// As `webhook_targets`, and their names may resolve to addresses of this machine or its network. [default: none]
+    #[arg(long, env = "WARDLOCK_WEBHOOK_PRIVATE_TARGETS", value_name = "URL", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_private_targets: Option<Vec<String>>,
+
+    /// The authorities, in a PEM file, that a target's certificate may be of. [default: those of the system]
+    #[arg(long, env = "WARDLOCK_WEBHOOK_CA", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_ca: Option<PathBuf>,
+
+    /// For how long a delivery that fails is tried again before it becomes a dead letter, in seconds: an outage of the
+    /// target that is shorter loses nothing; meanwhile later events of the same name wait. [default: 3600]
+    #[arg(long, env = "WARDLOCK_WEBHOOK_RETRY_S", value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_retry_s: Option<u64>,
 }
 
 impl Fields {

@@ -40,6 +40,8 @@ pub struct Settings {
     pub disk: Disk,
     /// A directory of client certificates that `/cluster` tells callers on loopback about.
     pub certs_hint: Option<PathBuf>,
+    /// Where webhooks may go.
+    pub webhooks: crate::hooks::Settings,
 }
 
 /// Raft's timing. Always `heartbeat × 2.5 < election_min + election_max` and

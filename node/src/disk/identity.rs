@@ -8,10 +8,12 @@
 //! 1. A directory that belongs to a cluster and a node is never used for another.
 //! 2. Once the log was created, a start without it is refused.
 //! 3. Two processes never use one directory at once.
+//! 4. A directory that is made here can be read by its own user only.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -115,7 +117,8 @@ impl DataDir {
     /// Locks the directory, creating it if need be, and checks that it belongs to this node or to
     /// nobody yet.
     pub fn claim(path: &Path, cluster: &str, node: NodeId) -> Result<DataDir, ClaimError> {
-        fs::create_dir_all(path).map_err(failed(path))?;
+        // For nobody else to read: the log and the snapshots hold the secrets of webhooks.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed(path))?;
         let lock = lock(path)?;
         let record = match read(path)? {
             Some(found) => {
@@ -245,6 +248,8 @@ mod tests {
         let path = dir.path().join("new/data");
         drop(claim(&path).unwrap());
         drop(claim(&path).unwrap());
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o700, "nobody else reads it");
         for (cluster, node) in [("prod", NodeId(3)), ("test", NodeId(2))] {
             let error = DataDir::claim(&path, cluster, node).unwrap_err();
             assert!(matches!(error, ClaimError::Foreign { .. }));

@@ -32,6 +32,7 @@ use crate::{
     barrier::{Barrier, Question},
     clock::Clock,
     disk::OnFatal,
+    hooks::Leads,
     metrics::ShardMetrics,
 };
 
@@ -77,6 +78,8 @@ pub struct Runner {
     pub on_fatal: OnFatal,
     /// Ends the task.
     pub stop: CancellationToken,
+    /// Tells whoever delivers webhooks whether this replica leads, and when they have changed.
+    pub hooks: watch::Sender<Leads>,
 }
 
 /// When a replica may take over at the earliest: one that was just broken waits a little, for whatever broke
@@ -208,6 +211,7 @@ impl Runner {
     }
 
     fn step_down(&mut self, state: &mut State, refusal: &Refusal) {
+        self.hooks.send_if_modified(|leads| leads.take().is_some());
         self.group.replica.set_leading(false);
         if let Role::Leading(leader) = std::mem::replace(&mut state.role, Role::Follower) {
             leader.resign(refusal);
@@ -256,6 +260,7 @@ impl Runner {
         if let Some(Some(leader)) = leader {
             self.group.replica.take_effects();
             state.role = Role::Leading(Box::new(leader));
+            self.hooks.send_replace(Some(0));
         }
     }
 
@@ -278,6 +283,9 @@ impl Runner {
         let Role::Leading(leader) = &mut state.role else { return };
         let effects = self.group.replica.take_effects();
         self.metrics.effects(&effects);
+        if effects.hooks {
+            self.hooks.send_modify(|leads| *leads = leads.map(|number| number + 1));
+        }
         let (now, wall) = (self.clock.now(), self.clock.wall());
         self.group.replica.machine(|machine| leader.effects(machine, effects, now, wall));
     }
@@ -536,6 +544,8 @@ pub fn misread(range: Option<(u64, u64)>, epoch: RangeEpoch, map: &ShardMap, que
         Query::Object { key }
         | Query::Config { key, .. }
         | Query::Versions { key }
+        | Query::Hook { key }
+        | Query::DeadLetters { key }
         | Query::Service { key, .. }
         | Query::Instance { key, .. }
         | Query::Sample { key, .. } => named(key.name.as_str()),
@@ -545,6 +555,7 @@ pub fn misread(range: Option<(u64, u64)>, epoch: RangeEpoch, map: &ShardMap, que
         | Query::Sessions { .. }
         | Query::Configs { .. }
         | Query::Events { .. }
+        | Query::Hooks { .. }
         | Query::Services { .. } => true,
     };
     (!all_here).then_some(Refusal::StaleEpoch { current: epoch, map: map.version })

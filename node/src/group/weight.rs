@@ -50,6 +50,17 @@ pub fn command(command: &Command) -> usize {
                 key.name.as_str().len() + instance.as_str().len()
             }
             Command::Break { key, reason } => key.name.as_str().len() + reason.len(),
+            Command::SetHook(ask) => {
+                let patterns: usize = ask.patterns.iter().map(|pattern| FIXED + pattern.name.len()).sum();
+                let texts = ask.key.name.as_str().len() + ask.url.len() + ask.secret.expose().len();
+                texts + patterns + 16 * ask.cursor.positions.len()
+            }
+            Command::DropHook { key, .. } => key.name.as_str().len(),
+            Command::SettleDead(ask) => ask.key.name.as_str().len(),
+            Command::Advance(ask) => {
+                let dead: usize = ask.dead.iter().map(|letter| letter.weight()).sum();
+                ask.key.name.as_str().len() + 16 * (ask.cursor.positions.len() + ask.settled.len()) + dead
+            }
             _ => 0,
         }
 }
@@ -61,8 +72,14 @@ pub fn query(query: &Query) -> usize {
 
 fn texts(query: &Query) -> usize {
     match query {
-        Query::Object { key } | Query::Config { key, .. } | Query::Versions { key } | Query::Sample { key, .. } => {
-            key.name.as_str().len()
+        Query::Object { key }
+        | Query::Config { key, .. }
+        | Query::Versions { key }
+        | Query::Sample { key, .. }
+        | Query::Hook { key }
+        | Query::DeadLetters { key } => key.name.as_str().len(),
+        Query::Hooks { after, .. } => {
+            after.as_ref().map_or(0, String::len)
         }
         Query::Service { key, tag, after, .. } => {
             let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);

@@ -264,11 +264,14 @@ fn decode<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8], what: &str, log_id: Lo
 }
 
 fn append(all: &mut Effects, more: Effects) {
-    all.settled.extend(more.settled);
-    all.lost.extend(more.lost);
-    all.opened.extend(more.opened);
-    all.closing.extend(more.closing);
-    all.ended.extend(more.ended);
+    // Named one by one: a field that is added must not be forgotten here.
+    let Effects { settled, lost, opened, closing, ended, hooks } = more;
+    all.settled.extend(settled);
+    all.lost.extend(lost);
+    all.opened.extend(opened);
+    all.closing.extend(closing);
+    all.ended.extend(ended);
+    all.hooks |= hooks;
 }
 
 impl RaftStateMachine<Types> for Store {

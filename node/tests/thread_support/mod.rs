@@ -164,6 +164,7 @@ impl Cluster {
             disk_low: Arc::new(|| false),
             on_fatal: log_support::never(),
             maps: watch::Sender::new(Arc::new(ShardMap::default())),
+            webhooks: wardlock::hooks::Settings::default(),
         })
         .await
         .expect("the host starts");

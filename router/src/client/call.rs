@@ -154,6 +154,8 @@ pub(crate) fn read_from(query: &Query) -> Option<Target<'_>> {
         Query::Object { key }
         | Query::Config { key, .. }
         | Query::Versions { key }
+        | Query::Hook { key }
+        | Query::DeadLetters { key }
         | Query::Service { key, .. }
         | Query::Instance { key, .. }
         | Query::Sample { key, .. } => Some(Target::Key(key)),
@@ -163,6 +165,7 @@ pub(crate) fn read_from(query: &Query) -> Option<Target<'_>> {
         | Query::Sessions { .. }
         | Query::Configs { .. }
         | Query::Events { .. }
+        | Query::Hooks { .. }
         | Query::Services { .. } => None,
     }
 }

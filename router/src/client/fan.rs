@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::future::try_join_all;
 use wardlock_machine::{
-    Answer, ConfigView, Key, Name, Object, Query, ServiceView, SessionId, SessionView, Token, limits,
+    Answer, ConfigView, HookView, Key, Name, Object, Query, ServiceView, SessionId, SessionView, Token, limits,
 };
 use wardlock_placement::GroupId;
 use wardlock_wire::{Op, Response};
@@ -76,6 +76,27 @@ impl Client {
             return Err(Error::Malformed("a prefix is at most as long as a name".into()));
         }
         services(self.every_shard(&query, patience).await?, limit)
+    }
+
+    /// A page of the cluster's webhooks, in the order of their ids. At most [`limits::HOOK_PAGE`] of them, whatever
+    /// `limit` says.
+    pub async fn hooks(&self, after: Option<&str>, limit: u32, patience: Duration) -> Result<Vec<HookView>, Error> {
+        let limit = limit.min(limits::HOOK_PAGE as u32);
+        let query = Query::Hooks { after: after.map(str::to_owned), limit };
+        if !query.is_within_bounds() {
+            return Err(Error::Malformed("an id is at most as long as a name".into()));
+        }
+        let mut all = Vec::new();
+        for answer in self.every_shard(&query, patience).await? {
+            match answer {
+                Answer::Hooks(page) => all.extend(page),
+                other => return Err(unexpected_answer(other)),
+            }
+        }
+        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        all.dedup_by(|a, b| a.name == b.name);
+        all.truncate(limit as usize);
+        Ok(all)
     }
 
     /// Whether each token belongs to a grant of the lock of that name that is held now; in order.

@@ -4,6 +4,7 @@ use std::{hash::Hasher, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, header};
+use serde_json::Value;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use wardlock_machine::{Millis, limits};
 
@@ -99,6 +100,28 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
 pub(super) struct Params(Vec<(String, String)>);
 
 impl Params {
+    /// Of a body's fields that are called as parameters: each a text or a list of them.
+    pub(super) fn of(fields: &mut Fields, names: &[&'static str]) -> Result<Params, Problem> {
+        let mut pairs = Vec::new();
+        for name in names {
+            let values = match fields.any(name) {
+                Value::Null => Vec::new(),
+                Value::Array(values) => values,
+                value => vec![value],
+            };
+            if pairs.len() + values.len() > limits::PATTERNS {
+                return Err(Problem::field(name, format!("there may be at most {} patterns", limits::PATTERNS)));
+            }
+            for value in values {
+                let Value::String(value) = value else {
+                    return Err(Problem::field(name, format!("{name} must be a string or a list of strings")));
+                };
+                pairs.push(((*name).to_owned(), value));
+            }
+        }
+        Ok(Params(pairs))
+    }
+
     /// One parameter, at most as long as a name.
     pub(super) fn take(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
         self.take_long(name, limits::NAME_BYTES)

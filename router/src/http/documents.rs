@@ -4,14 +4,17 @@
 use serde::Serialize;
 use serde_json::Value;
 use wardlock_machine::{
-    ConfigView, Configured, Grant, InstanceView, Millis, Name, Object, Revision, ServiceView, SessionView, WallMs,
+    ConfigView, Configured, DeadLetter, Grant, HookView, InstanceView, Millis, Name, Object, Revision, ServiceView,
+    SessionView, WallMs,
 };
+use wardlock_placement::GroupId;
 
 use super::watch::EventView;
 use super::{
     config::{Document, Done, Listed},
     render::{Granted, HolderView, LeaderView, LockView, Seconds, SessionDoc},
     services::{InstanceDoc, ServiceDoc},
+    webhooks::{HookDoc, LetterDoc},
 };
 use crate::client::Watched;
 
@@ -73,6 +76,41 @@ pub fn service(view: &ServiceView) -> Value {
 /// Something that happened.
 pub fn event(watched: &Watched) -> Value {
     document(&EventView::from(watched))
+}
+
+/// The notice that some of what happened is no longer kept.
+pub fn gap() -> Value {
+    serde_json::json!({ "event": "compacted" })
+}
+
+/// What names a delivery of a webhook: the same for each attempt of one event, and for no other event.
+pub fn delivery_id(letter: &DeadLetter) -> String {
+    match letter.event {
+        Some(_) => format!("{}-{}", letter.shard, letter.revision),
+        None => format!("gap-{}", letter.revision),
+    }
+}
+
+/// A webhook, without its secret.
+pub fn webhook(view: &HookView) -> Value {
+    document(&HookDoc::from(view))
+}
+
+/// An event that a webhook's target did not take.
+pub fn dead_letter(letter: &DeadLetter) -> Value {
+    document(&LetterDoc::from(letter))
+}
+
+/// The body of a delivery: what a watch tells of the event, and to whom it is delivered. A repeat is the same to the
+/// byte.
+pub fn delivery(webhook: &Name, letter: &DeadLetter) -> Value {
+    let mut body = match &letter.event {
+        Some(told) => event(&Watched { shard: GroupId(letter.shard.0), event: told.clone().into() }),
+        None => gap(),
+    };
+    body["webhookId"] = webhook.as_str().into();
+    body["deliveryId"] = delivery_id(letter).into();
+    body
 }
 
 fn document(of: &impl Serialize) -> Value {

@@ -62,7 +62,13 @@ pub(super) fn refusal(outcome: Outcome) -> Problem {
             Problem::outcome_unknown("the request queues, and its answer did not come in time")
                 .with("queuePosition", position)
         }
+        Outcome::NoHook => {
+            Problem::missing("no-such-webhook", "There is no such webhook", "it was never made, or deleted")
+                .with("success", false)
+        }
         Outcome::Done
+        | Outcome::HookChanged { .. }
+        | Outcome::StaleHook { .. }
         | Outcome::Granted(_)
         | Outcome::Released
         | Outcome::Renewed(_)
@@ -97,6 +103,8 @@ fn limited(limit: Limit) -> Problem {
         Limit::InstanceBytes => {
             ("instance-bytes", "the instances of the service's shard have as many bytes as they may")
         }
+        Limit::Hooks => ("webhooks", "the shard has as many webhooks as it may"),
+        Limit::HookBytes => ("webhook-bytes", "the webhooks of the shard have as many bytes as they may"),
         Limit::Tokens => ("tokens", "the shard has no fencing tokens left"),
     };
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota", "A bound is reached", detail).with("limit", what)

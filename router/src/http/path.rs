@@ -56,6 +56,13 @@ pub enum Route {
     PutInstance(Name, Name),
     DeleteInstance(Name, Name),
     Heartbeat(Name, Name),
+    AddWebhook,
+    Webhooks,
+    Webhook(Name),
+    DropWebhook(Name),
+    DeadLetters(Name),
+    ForgetDead(Name),
+    Redrive(Name),
     FenceCheck,
     FenceAuth,
     Batch,
@@ -99,6 +106,13 @@ impl Route {
             Route::PutInstance(..) => "put_instance",
             Route::DeleteInstance(..) => "delete_instance",
             Route::Heartbeat(..) => "heartbeat",
+            Route::AddWebhook => "add_webhook",
+            Route::Webhooks => "webhooks",
+            Route::Webhook(_) => "webhook",
+            Route::DropWebhook(_) => "drop_webhook",
+            Route::DeadLetters(_) => "dead_letters",
+            Route::ForgetDead(_) => "forget_dead",
+            Route::Redrive(_) => "redrive",
             Route::FenceCheck => "fence_check",
             Route::FenceAuth => "fence_auth",
             Route::Batch => "batch",
@@ -171,6 +185,12 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Unroutable> {
         ("config", Some(tail)) => config(method, tail),
         ("services", None) => get(method, Route::Services),
         ("services", Some(tail)) => service(method, tail),
+        ("webhooks", None) => match *method {
+            Method::POST => Ok(Route::AddWebhook),
+            Method::GET | Method::HEAD => Ok(Route::Webhooks),
+            _ => Err(Unroutable::Method("GET, HEAD, POST")),
+        },
+        ("webhooks", Some(tail)) => webhook(method, tail),
         ("fence", Some("check")) => post(method, Route::FenceCheck),
         // Proxies send the method of the request that they guard, and Envoy appends its path.
         ("fence", Some(tail)) if tail == "auth" || tail.starts_with("auth/") => Ok(Route::FenceAuth),
@@ -287,6 +307,23 @@ fn session(method: &Method, tail: &str) -> Result<Route, Unroutable> {
             Method::POST => Ok(Route::KeepAlive(id(raw)?)),
             _ => Err(Unroutable::Method(POST)),
         },
+        Some(_) => Err(Unroutable::NotFound),
+    }
+}
+
+fn webhook(method: &Method, tail: &str) -> Result<Route, Unroutable> {
+    match tail.split_once('/') {
+        None => match *method {
+            Method::GET | Method::HEAD => Ok(Route::Webhook(name(tail)?)),
+            Method::DELETE => Ok(Route::DropWebhook(name(tail)?)),
+            _ => Err(Unroutable::Method("GET, HEAD, DELETE")),
+        },
+        Some((raw, "dead")) => match *method {
+            Method::GET | Method::HEAD => Ok(Route::DeadLetters(name(raw)?)),
+            Method::DELETE => Ok(Route::ForgetDead(name(raw)?)),
+            _ => Err(Unroutable::Method("GET, HEAD, DELETE")),
+        },
+        Some((raw, "redrive")) => post(method, Route::Redrive(name(raw)?)),
         Some(_) => Err(Unroutable::NotFound),
     }
 }

@@ -41,7 +41,7 @@ const PIECE: usize = 64;
 /// The longest that a long poll is held.
 const WAIT_MAX: Millis = Millis(300_000);
 /// The longest token that is looked at.
-const TOKEN_BYTES: usize = 1 << 16;
+pub(super) const TOKEN_BYTES: usize = 1 << 16;
 
 /// What a [`Backend`] tells those who watch.
 pub trait Events: Send + 'static {
@@ -125,7 +125,7 @@ impl Drop for Slot {
 const NAMED: [(&str, Kind); 4] =
     [("lock", Kind::Lock), ("election", Kind::Election), ("config", Kind::Config), ("service", Kind::Service)];
 
-fn patterns(params: &mut super::call::Params) -> Result<Vec<Pattern>, Problem> {
+pub(super) fn patterns(params: &mut super::call::Params) -> Result<Vec<Pattern>, Problem> {
     let mut patterns = Vec::new();
     for (param, kind) in NAMED {
         while let Some(name) = params.take(param)? {
@@ -165,7 +165,7 @@ fn patterns(params: &mut super::call::Params) -> Result<Vec<Pattern>, Problem> {
     Ok(patterns)
 }
 
-fn token(field: &'static str, text: &str) -> Result<WatchToken, Problem> {
+pub(super) fn token(field: &'static str, text: &str) -> Result<WatchToken, Problem> {
     WatchToken::from_str(text)
         .map_err(|error| Problem::invalid("invalid-token", format!("{field}: {error}")).with("field", field))
 }
@@ -371,6 +371,7 @@ impl<'a> From<&'a Watched> for EventView<'a> {
                 Kind::Election => "election",
                 Kind::Config => "config",
                 Kind::Service => "service",
+                Kind::Hook => "webhook",
             },
             name: key.name.as_str(),
             at: Rfc3339(*at),

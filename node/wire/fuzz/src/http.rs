@@ -242,6 +242,9 @@ impl Backend for Fake {
                 Outcome::Deregistered(Deregistered { revision: Revision(u64::MAX), private: Some(machine::session(2)) })
             }
             Command::ReportHealth { .. } => Outcome::HealthReported { revision: Revision(u64::MAX) },
+            Command::SetHook(_) | Command::DropHook { .. } | Command::SettleDead(_) => {
+                Outcome::HookChanged { epoch: HookEpoch(u64::MAX), letters: 3 }
+            }
             _ => Outcome::Done,
         };
         Ok(match self.turn() % 24 {
@@ -260,6 +263,7 @@ impl Backend for Fake {
             12 => Outcome::NoConfig,
             13 => Outcome::NoInstance,
             14 => Outcome::ForeignInstance,
+            15 => Outcome::NoHook,
             _ => like,
         })
     }

@@ -75,6 +75,45 @@ fn health(number: u8) -> Health {
     Health::ALL[usize::from(number % 3)]
 }
 
+/// Something about one of few webhooks; some of it out of bounds, or not known to its last change.
+pub fn hook(request: u8, on: u8, act: u8, by: u8) -> Command {
+    let (key, request) = (Key::hook(key(on).name), u128::from(request));
+    let cursor = Cursor {
+        incarnation: Incarnation(1),
+        positions: [(ShardId(u32::from(by % 4)), Revision(u64::from(by)))].into(),
+    };
+    let dead = |n: u8| DeadLetter {
+        shard: ShardId(1),
+        revision: Revision(u64::from(n)),
+        event: None,
+        attempts: 8,
+        error: "e".repeat(usize::from(n) * 2),
+        died: WallMs(0),
+    };
+    match act % 8 {
+        0 | 1 => Command::SetHook(SetHook {
+            request,
+            key,
+            url: format!("http://h/{by}"),
+            patterns: vec![Pattern { kind: Kind::Lock, name: String::new(), prefix: by < 240 }],
+            secret: Secret::new("s".repeat(usize::from(by))),
+            cursor,
+        }),
+        2 => Command::DropHook { request, key },
+        3 => Command::SettleDead(SettleDead { request, key, redeliver: by % 2 == 0 }),
+        _ => Command::Advance(Advance {
+            key,
+            epoch: HookEpoch(u64::from(act / 8)),
+            cursor,
+            dead: (0..by % 3).map(|n| dead(n.wrapping_mul(by))).collect(),
+            settled: vec![(ShardId(1), Revision(u64::from(by)))],
+            delivered: u32::from(by),
+            failed: 1,
+            error: None,
+        }),
+    }
+}
+
 fn batch(at: u64, commands: Vec<Command>) -> Batch {
     Batch { at: Stamp(at), wall: WallMs(at), epoch: EPOCH, commands }
 }
@@ -320,6 +359,12 @@ enum Step {
         epoch: u8,
         incarnation: u16,
     },
+    Hook {
+        request: u8,
+        on: u8,
+        act: u8,
+        by: u8,
+    },
     /// The asked replica is made anew from its snapshot.
     Restore,
     /// The clock moves.
@@ -436,6 +481,7 @@ fn command(step: &Step, machine: &Machine) -> Option<Command> {
         }
         Step::Break { key: on } => Command::Break { key: key(*on), reason: "x".repeat(usize::from(*on) * 2) },
         Step::Configure { request, path: on, change, expected } => configure(*request, *on, *change, *expected),
+        Step::Hook { request, on, act, by } => hook(*request, *on, *act, *by),
         Step::Cancel { session, key: on, request } => {
             Command::Cancel { session: of(session), request: request.id(), key: key(*on) }
         }
@@ -585,6 +631,9 @@ pub fn furnished() -> Machine {
         Command::CloseSession { session: session(1) },
         Command::CloseSession { session: session(2) },
         Command::Checkpoint { sessions: vec![(session(3), Some(Millis(4_000)))] },
+        hook(1, 0, 0, 40),
+        hook(2, 1, 0, 41),
+        hook(3, 0, 8 + 4, 50),
     ];
     machine.follow(Term(1), batch(30, more));
     machine
@@ -647,6 +696,14 @@ pub fn queries(data: &[u8]) {
         }
         (Query::Events { after, .. }, Answer::Events(Err(NoEvents::Ahead { now }))) => assert!(now < after),
         (Query::Events { after, .. }, Answer::Events(Err(NoEvents::Compacted { gone, .. }))) => assert!(gone > after),
+        (Query::Hooks { limit, .. }, Answer::Hooks(page)) => {
+            assert!(page.len() <= *limit as usize);
+            assert!(page.windows(2).all(|pair| pair[0].name < pair[1].name), "a list out of order");
+        }
+        (Query::Hook { key }, Answer::Hook(view)) => {
+            assert!(view.as_ref().is_none_or(|view| view.name == key.name), "{view:?} to {query:?}");
+        }
+        (Query::DeadLetters { .. }, Answer::DeadLetters(_)) => {}
         (Query::Object { .. }, Answer::Object(_)) | (Query::Session { .. }, Answer::Session(_)) => {}
         _ => panic!("{answer:?} answers another question than {query:?}"),
     }

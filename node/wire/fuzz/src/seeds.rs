@@ -108,6 +108,7 @@ fn all_commands() -> Vec<Command> {
         health: Health::Critical,
     });
     all.push(Command::Deregister { request: 78, key: service, instance, session: Some(machine::session(0)) });
+    all.extend((0..6).map(|n| machine::hook(n, n % 2, [0, 12, 2, 0, 20, 3][usize::from(n)], 40 + n)));
     all.extend((0..5).map(|n| machine::configure(n, n, n, Some(n).filter(|n| n % 2 == 0))));
     all
 }
@@ -147,6 +148,9 @@ fn all_queries() -> Vec<Query> {
         events(0, [Kind::Lock, Kind::Election, Kind::Config, Kind::Service].map(|kind| ("", kind, true)).to_vec()),
         events(5, vec![("a", Kind::Lock, false), ("a/", Kind::Config, true)]),
         events(u64::MAX, vec![]),
+        Query::Hook { key: Key::hook(machine::key(0).name) },
+        Query::Hooks { after: Some("a".into()), limit: 2 },
+        Query::DeadLetters { key: Key::hook(machine::key(0).name) },
         Query::Fence { checks: vec![(machine::key(0), Token(1)), (machine::key(1), Token(9))] },
     ]
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
-use wardlock_machine::{Incarnation, Revision};
+use wardlock_machine::{Cursor, Incarnation, Revision, ShardId};
 use wardlock_placement::{GroupId, limits};
 
 /// The form's version, the first byte.
@@ -18,6 +18,20 @@ const TEXT_BYTES: usize = 32 * limits::SHARDS + 64;
 pub struct WatchToken {
     pub(crate) incarnation: Incarnation,
     pub(crate) positions: BTreeMap<GroupId, Revision>,
+}
+
+impl From<&WatchToken> for Cursor {
+    fn from(token: &WatchToken) -> Cursor {
+        let positions = token.positions.iter().map(|(group, at)| (ShardId(group.0), *at)).collect();
+        Cursor { incarnation: token.incarnation, positions }
+    }
+}
+
+impl From<&Cursor> for WatchToken {
+    fn from(cursor: &Cursor) -> WatchToken {
+        let positions = cursor.positions.iter().map(|(shard, at)| (GroupId(shard.0), *at)).collect();
+        WatchToken { incarnation: cursor.incarnation, positions }
+    }
 }
 
 /// Why a text is no token.
