@@ -13,7 +13,6 @@ mod calls;
 pub mod errands;
 pub mod inbox;
 pub mod leader;
-pub mod observers;
 pub mod runner;
 pub mod sessions;
 pub mod waiters;

@@ -131,6 +131,12 @@ fn say(output: Format, watched: &Watched, token: impl FnOnce() -> WatchToken) ->
         What::Configured { version, content_type, size, .. } => {
             format!("put, version {version}, {size} bytes of {}", output::printable(content_type))
         }
+        What::Proclaimed { lock_id, value, .. } => {
+            format!("proclaimed {}, token {}", output::printable(value), lock_id.token)
+        }
+        What::Enrolled { value, priority, .. } => {
+            format!("is stood for by {}, priority {priority}", output::printable(value))
+        }
     };
     output::print(&format!("{} {kind} {name} {what}\n", view::time(event.at)))
 }

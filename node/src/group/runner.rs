@@ -46,7 +46,7 @@ const TURN: Duration = Duration::from_millis(15);
 const STALLED: Duration = Duration::from_secs(1);
 /// How long requests wait for a new leader's first entry before they are sent elsewhere.
 const ESTABLISHING: Duration = Duration::from_millis(250);
-/// How often a leader with waiters or observers makes sure that it still has a majority.
+/// How often a leader with waiters or watches makes sure that it still has a majority.
 const AUDIENCE: Duration = Duration::from_secs(1);
 /// How often a replica that cannot go on looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -361,8 +361,9 @@ impl Runner {
                 | (None, Command::Attach { session: id, .. }) => session(*id),
                 (None, _) => return None,
             },
-            Op::Read(Query::Object { key } | Query::Config { key, .. } | Query::Versions { key })
-            | Op::Observe { key, .. } => name(key.name.as_str()),
+            Op::Read(Query::Object { key } | Query::Config { key, .. } | Query::Versions { key }) => {
+                name(key.name.as_str())
+            }
             Op::Read(Query::Session { session: id }) | Op::KeepAlive { session: id } => session(*id),
             Op::Read(Query::Fence { checks }) => {
                 let all_here = checks.iter().all(|(key, _)| (first..=last).contains(&name(key.name.as_str())));
@@ -484,7 +485,7 @@ impl Runner {
                 match result {
                     Ok(()) => {
                         let now = self.clock.now();
-                        self.group.replica.machine(|machine| leader.serve(machine, reads, now));
+                        self.group.replica.machine(|machine| leader.serve(machine, reads));
                     }
                     Err(refusal) => {
                         for read in reads {

@@ -12,7 +12,6 @@ pub fn op(op: &Op) -> usize {
         Op::Write(write) => command(write),
         Op::Read(read) | Op::Watch { query: read, .. } => FIXED + query(read),
         Op::KeepAlive { .. } => FIXED,
-        Op::Observe { key, .. } => FIXED + key.name.as_str().len(),
     }
 }
 
@@ -41,6 +40,7 @@ pub fn command(command: &Command) -> usize {
                 ask.key.name.as_str().len() + content
             }
             Command::Break { key, reason } => key.name.as_str().len() + reason.len(),
+            Command::Proclaim { key, value, .. } => key.name.as_str().len() + value.len(),
             _ => 0,
         }
 }
@@ -99,6 +99,12 @@ mod tests {
                 expected: Some(Version(u64::MAX)),
             })),
             Op::Read(Query::Configs { prefix: text.clone(), after: Some(text.clone()), limit: 1 }),
+            Op::Write(Command::Proclaim {
+                request,
+                key: key.clone(),
+                lock_id: wardlock_machine::LockId::new(session, wardlock_machine::Token(u64::MAX), &key),
+                value: text.clone(),
+            }),
             Op::Write(Command::Break { key: key.clone(), reason: text }),
             Op::Read(list),
             Op::Read(Query::Fence { checks: vec![(key.clone(), wardlock_machine::Token(1)); 9] }),

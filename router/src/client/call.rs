@@ -94,8 +94,9 @@ impl Work {
                 Some(key) => Some(Target::Key(key)),
                 None => command.session().map(Target::Home),
             },
-            Op::Read(Query::Object { key } | Query::Config { key, .. } | Query::Versions { key })
-            | Op::Observe { key, .. } => Some(Target::Key(key)),
+            Op::Read(Query::Object { key } | Query::Config { key, .. } | Query::Versions { key }) => {
+                Some(Target::Key(key))
+            }
             Op::Read(Query::Fence { checks }) => checks.first().map(|(key, _)| Target::Key(key)),
             Op::Read(Query::Session { session }) | Op::KeepAlive { session } => Some(Target::Home(*session)),
             Op::Read(Query::List { .. } | Query::Sessions { .. } | Query::Configs { .. } | Query::Events { .. })
@@ -142,7 +143,7 @@ impl Work {
     fn held(&self) -> Duration {
         let held = match self.asked() {
             Some(Op::Write(Command::Acquire(acquire))) => Duration::from_millis(acquire.wait.0),
-            Some(Op::Observe { wait_ms, .. } | Op::Watch { wait_ms, .. }) => Duration::from_millis(u64::from(*wait_ms)),
+            Some(Op::Watch { wait_ms, .. }) => Duration::from_millis(u64::from(*wait_ms)),
             _ => Duration::ZERO,
         };
         held.min(FOREVER)

@@ -86,6 +86,7 @@ fn named(route: &Route) -> Option<(String, &Name)> {
         Route::Elect(name) => ("/leader/election/{}", name),
         Route::Leader(name) => ("/leader/{}", name),
         Route::Resign(name) => ("/leader/{}/resign", name),
+        Route::Proclaim(name) => ("/leader/{}/proclaim", name),
         Route::Observe(name) => ("/leader/{}/observe", name),
         _ => return None,
     };
@@ -162,7 +163,9 @@ impl Events for Told {
         let lock = machine::key(0);
         let lock_id = LockId::new(machine::session(1), Token(self.0), &lock);
         let text = "x".repeat(limits::LABEL_BYTES);
-        let (key, what) = match self.0 % 5 {
+        let election = machine::key(5);
+        let leads = LockId::new(machine::session(1), Token(self.0), &election);
+        let (key, what) = match self.0 % 9 {
             0 => {
                 let (mode, value) = (Mode::Semaphore { permits: 3 }, Some(text.clone()));
                 (lock, What::Granted { lock_id, mode, holder: text, value })
@@ -175,6 +178,19 @@ impl Events for Told {
                 (Key::config(lock.name), what)
             }
             3 => return Err(WatchError::Compacted { resume: self.token() }),
+            4 => {
+                let (mode, value) = (Mode::Exclusive, Some(text.clone()));
+                (election, What::Granted { lock_id: leads, mode, holder: text, value })
+            }
+            5 => {
+                let (holder, value, acquired) = (text.clone(), text, WallMs(u64::MAX));
+                (election, What::Proclaimed { lock_id: leads, holder, value, acquired })
+            }
+            6 => {
+                let (session, holder, value) = (machine::session(2), text.clone(), text);
+                (election, What::Enrolled { session, holder, value, priority: i32::MIN })
+            }
+            7 => (election, What::Ended { lock_id: leads, reason: EndReason::Released }),
             _ => std::future::pending().await,
         };
         let event = Event { revision: Revision(self.0), at: WallMs(u64::MAX), key, what };
@@ -213,7 +229,7 @@ impl Backend for Fake {
             Command::CloseSession { .. } => Outcome::Closing,
             Command::Acquire(_) => Outcome::Granted(grant(&key)),
             Command::Release { .. } => Outcome::Released,
-            Command::Renew { .. } => Outcome::Renewed(grant(&key)),
+            Command::Renew { .. } | Command::Proclaim { .. } => Outcome::Renewed(grant(&key)),
             Command::Break { .. } => Outcome::Broken(vec![grant(&key)]),
             Command::Configure(_) => Outcome::Configured(Configured {
                 version: Version(u64::MAX),
@@ -271,15 +287,6 @@ impl Backend for Fake {
     async fn keep_alive(&self, _: SessionId, _: Duration) -> Result<KeptAlive, Error> {
         self.fails()?;
         Ok([KeptAlive::Alive, KeptAlive::Ended, KeptAlive::Unknown][self.turn() % 3])
-    }
-
-    async fn observe(&self, key: Key, _: Revision, wait: Duration) -> Result<(Option<Object>, Revision), Error> {
-        tokio::time::sleep(wait).await;
-        self.fails()?;
-        match machine::ask(&Query::Object { key }) {
-            Answer::Object(object) => Ok((object, Revision(7))),
-            other => panic!("an object was asked for: {other:?}"),
-        }
     }
 
     fn map(&self) -> Arc<ShardMap> {
@@ -352,7 +359,7 @@ const HEADERS: [&str; 12] = [
     "if-none-match",
 ];
 
-const CALLS: [&str; 23] = [
+const CALLS: [&str; 24] = [
     "/locks/{}/acquire",
     "/locks/{}/release",
     "/locks/{}/renew",
@@ -376,6 +383,7 @@ const CALLS: [&str; 23] = [
     "/config",
     "/config/{}",
     "/config/{}/rollback",
+    "/leader/{}/proclaim",
 ];
 
 /// A whole call: method, path, query, headers, body, in parts.
