@@ -14,7 +14,6 @@ pub mod errands;
 pub mod freshness;
 pub mod inbox;
 pub mod leader;
-pub mod observers;
 pub mod runner;
 pub mod sessions;
 pub mod waiters;

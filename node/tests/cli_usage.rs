@@ -19,7 +19,7 @@ fn help_lists_every_command() {
     let commands: [(&[&str], &[&str]); 5] = [
         (&[], &["dev", "node", "router", "certs", "lock", "elect", "session", "cluster", "completions"]),
         (&["lock"], &["run", "acquire", "release", "renew", "ls", "who", "queue", "break"]),
-        (&["elect"], &["campaign", "observe", "leader", "resign"]),
+        (&["elect"], &["run", "campaign", "observe", "leader", "proclaim", "resign"]),
         (&["session"], &["open", "ls", "show", "keepalive", "close"]),
         (&["cluster"], &["show", "nodes", "shards", "transfer"]),
     ];

@@ -65,7 +65,7 @@ use wardlock_placement::{GroupId, MapVersion, NodeId, ShardMap};
 use wardlock_wire::{Body, KeptAlive, Op, Response, Status};
 
 use self::{
-    call::{GIVE_UP, Replied, Work, millis},
+    call::{Replied, Work},
     core::Core,
     janitor::{Chore, Janitor},
     keeper::Keeper,
@@ -76,7 +76,7 @@ pub use self::{
     connect::{Builder, ConnectError},
     core::{Connected, Dialer},
     discover::ServerError,
-    election::{Election, LeaderWatch, Leadership},
+    election::{Candidate, Election, Leader, LeaderWatch, Leadership},
     guard::Guard,
     lock::{Lock, LockError},
     service_watch::{Endpoint, ServiceWatch},
@@ -85,6 +85,7 @@ pub use self::{
     vital::SessionState,
     watch::{ParseTokenError, Watch, WatchBuilder, WatchError, WatchToken, Watched},
 };
+pub(crate) use self::election::{News, Office};
 use crate::{Error, random};
 
 /// A handle on a cluster.
@@ -248,18 +249,11 @@ impl Client {
         self.inner.janitor.leave(Chore::Withdraw { acquire: Box::new(acquire), open: None });
     }
 
-    /// An object once its revision exceeds `since`, or as it is after `wait`; with the revision to ask
-    /// again from.
-    pub async fn observe(
-        &self,
-        key: Key,
-        since: Revision,
-        wait: Duration,
-    ) -> Result<(Option<Object>, Revision), Error> {
-        let work = Work::op(Op::Observe { key, since, wait_ms: millis(wait) });
-        match self.core().run(work, wait.saturating_add(GIVE_UP)).await?.response {
-            Response::Observed { object, revision } => Ok((object, revision)),
-            other => Err(unexpected(&other)),
+    /// One lock or election, if there is anything to it.
+    pub async fn object(&self, key: Key, patience: Duration) -> Result<Option<Object>, Error> {
+        match self.read(Query::Object { key }, patience).await? {
+            Answer::Object(object) => Ok(object),
+            other => Err(unexpected_answer(other)),
         }
     }
 
@@ -337,7 +331,6 @@ fn unexpected(response: &Response) -> Error {
         Response::Answer(_) => "an answer to a query",
         Response::Session { .. } => "a session",
         Response::KeptAlive(_) => "an answer to a keep-alive",
-        Response::Observed { .. } => "an observation",
         Response::Map(_) => "a map",
         Response::Status(_) => "a status",
         Response::Done => "a bare confirmation",

@@ -197,6 +197,7 @@ impl<B: Backend> Gateway<B> {
             Route::Elect(name) => self.elect(name, call).await,
             Route::Leader(name) => self.leader(name, call).await,
             Route::Resign(name) => self.resign(name, call).await,
+            Route::Proclaim(name) => self.proclaim(name, call).await,
             Route::Configs => self.configs(call).await,
             Route::Config(path) => self.config(path, call).await,
             Route::PutConfig(path) => self.put_config(path, call).await,

@@ -329,6 +329,7 @@ async fn elections_to_the_letter() {
     };
     assert_eq!(run(Outcome::Granted(led(1, "me")), "me").await, (200, json!(true), json!("me")));
     assert_eq!(run(Outcome::AlreadyHeld(led(1, "me")), "me").await, (200, json!(true), json!("me")));
+    fake.answers(Answer::Object(Some(object(Key::election(name("a/b")), led(1, "me"), 5))));
     assert_eq!(run(Outcome::AlreadyHeld(led(1, "me")), "other").await, (200, json!(false), json!("me")));
     let lost = Blocked { holders: vec![led(1, "you")], ..blocked() };
     assert_eq!(run(Outcome::Held(lost.clone()), "me").await, (200, json!(false), json!("you")));
@@ -357,6 +358,60 @@ async fn elections_to_the_letter() {
     let both = body(json!({"sessionId": SID, "lockId": lock_id(4).to_string()}));
     assert_eq!(send(&gateway, "POST", "/api/v1/leader/e/resign", both).await.0, 422);
     assert_eq!(send(&gateway, "POST", "/api/v1/leader/e/resign", "").await.0, 422);
+}
+
+#[tokio::test]
+async fn a_leader_proclaims() {
+    let fake = Fake::new();
+    let gateway = fake.gateway();
+    let path = "/api/v1/leader/e/proclaim";
+    let now = || Grant { value: Some("me/2".into()), ..led(4, "me") };
+    let by_lock = json!({"lockId": lock_id(4).to_string(), "value": "me/2"});
+    fake.will(Outcome::Renewed(now()));
+    let answer = json!({
+        "success": true, "leaderId": "me/2", "electedAt": "2025-12-15T10:00:00.000Z",
+        "lockId": lock_id(4).to_string(), "fencingToken": 4,
+    });
+    assert_eq!(send(&gateway, "POST", path, body(by_lock.clone())).await, (200, answer));
+    let (key, request, value) = (Key::election(name("e")), RequestId::Keyed { key: 42 }, "me/2".to_owned());
+    let command = Command::Proclaim { request, key: key.clone(), lock_id: lock_id(4), value };
+    assert_eq!(fake.asked(), [command]);
+
+    // By session the leadership is looked up.
+    fake.answers(Answer::Object(Some(object(key.clone(), led(4, "me"), 9)))).will(Outcome::Renewed(now()));
+    let by_session = json!({"sessionId": SID, "value": "me/2"});
+    assert_eq!(send(&gateway, "POST", path, body(by_session.clone())).await.0, 200);
+    fake.answers(Answer::Object(None));
+    assert_eq!(send(&gateway, "POST", path, body(by_session)).await.0, 404);
+    for (outcome, status) in [(Outcome::Expired, 410), (Outcome::Foreign, 409), (Outcome::TooOld, 409)] {
+        fake.will(outcome);
+        assert_eq!(send(&gateway, "POST", path, body(by_lock.clone())).await.0, status);
+    }
+    let asked = fake.asked().len();
+    for wrong in [
+        json!({"lockId": lock_id(4).to_string()}),
+        json!({"lockId": lock_id(4).to_string(), "value": ""}),
+        json!({"lockId": lock_id(4).to_string(), "value": "v".repeat(limits::LABEL_BYTES + 1)}),
+        json!({"lockId": lock_id(4).to_string(), "value": 7}),
+        json!({"lockId": lock_id(4).to_string(), "sessionId": SID, "value": "v"}),
+        json!({"lockId": lock_id(4).to_string(), "value": "v", "timeout": 3}),
+        json!({"value": "v"}),
+    ] {
+        assert_eq!(send(&gateway, "POST", path, body(wrong.clone())).await.0, 422, "{wrong}");
+    }
+    assert_eq!(fake.asked().len(), asked, "nothing came of these");
+    assert_eq!(send(&gateway, "PUT", path, "").await.0, 405);
+
+    // What it proclaims is its name from then on; it leads all the same, and is told so.
+    let campaign = body(json!({"candidateId": "me", "sessionId": SID}));
+    for (revision, leads) in [(9, true), (5, false)] {
+        fake.will(Outcome::AlreadyHeld(now())).answers(Answer::Object(Some(object(key.clone(), now(), revision))));
+        let (status, doc) = send(&gateway, "POST", "/api/v1/leader/election/e", campaign.clone()).await;
+        assert_eq!((status, &doc["isLeader"], &doc["leaderId"]), (200, &json!(leads), &json!("me/2")), "{revision}");
+    }
+    fake.will(Outcome::Granted(now()));
+    let (_, doc) = send(&gateway, "POST", "/api/v1/leader/election/e", campaign).await;
+    assert_eq!((&doc["isLeader"], &doc["lockId"]), (&json!(true), &json!(lock_id(4).to_string())));
 }
 
 #[tokio::test]

@@ -69,6 +69,8 @@ fn added_calls() {
         ("POST", "/leader/a%2Fb/resign", Route::Resign(name("a/b"))),
         ("POST", "/leader/%65lection/resign", Route::Resign(name("election"))),
         ("GET", "/leader/a%2Fb/observe", Route::Observe(name("a/b"))),
+        ("POST", "/leader/a/b/proclaim", Route::Proclaim(name("a/b"))),
+        ("POST", "/leader/election/proclaim", Route::Elect(name("proclaim"))),
         ("GET", "/leader/%65lection/observe", Route::Observe(name("election"))),
         ("GET", "/leader/a/b/observe", Route::Leader(name("a/b/observe"))),
         ("GET", "/leader/a%2Fobserve", Route::Leader(name("a/observe"))),

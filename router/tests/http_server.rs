@@ -129,6 +129,10 @@ async fn connections_beyond_the_cap_wait() {
 #[tokio::test]
 async fn stopping_lets_requests_finish_and_streams_end() {
     let fake = Fake::new();
+    let (_events, told) = tokio::sync::mpsc::unbounded_channel();
+    let told = Told { events: told, token: "AQEBAQU0k7EF".parse().unwrap() };
+    fake.watches.lock().unwrap().push_back(Ok(told));
+    fake.answers(Answer::Object(None));
     let served = start(&fake, ServerConfig { drain: Duration::from_secs(5), ..quick() }).await;
     let mut stream = TcpStream::connect(served.addr).await.unwrap();
     stream.write_all(b"GET /api/v1/leader/e/observe HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -185,49 +189,6 @@ async fn hanging_up_withdraws_the_waiter() {
         }
     };
     timeout(Duration::from_secs(3), withdrawn).await.expect("the waiter stays in the queue");
-}
-
-#[tokio::test]
-async fn the_audience_hears_each_change_and_resumes() {
-    let fake = Fake::new();
-    let served = start(&fake, quick()).await;
-    let lead = |token, who: &str, revision| {
-        let key = Key::election(name("e"));
-        (Some(object(key, led(token, who), revision)), Revision(revision))
-    };
-    fake.observed.send_replace(lead(1, "one", 3));
-    let observe = |extra: &str| format!("GET /api/v1/leader/e/observe HTTP/1.1\r\nhost: x\r\n{extra}\r\n");
-    let mut stream = TcpStream::connect(served.addr).await.unwrap();
-    stream.write_all(observe("").as_bytes()).await.unwrap();
-    let first = until(&mut stream, "\n\n\r\n").await;
-    assert!(first.contains("content-type: text/event-stream"), "{first}");
-    assert!(
-        first.contains("id: 3\nevent: leader\ndata: {\"leaderId\":\"one\",\"electedAt\":\"2025-12-15T10:00:00.000Z\"")
-    );
-    fake.observed.send_replace(lead(2, "two", 5));
-    let second = until(&mut stream, "\n\n\r\n").await;
-    assert!(second.contains("id: 5\nevent: leader\ndata: {\"leaderId\":\"two\""), "{second}");
-    // The queue changed, the leader did not: only the id moves.
-    fake.observed.send_replace(lead(2, "two", 6));
-    let third = until(&mut stream, "\n\n\r\n").await;
-    assert!(third.contains("id: 6\n\n") && !third.contains("data:"), "{third}");
-    fake.observed.send_replace((None, Revision(7)));
-    assert!(until(&mut stream, "\n\n\r\n").await.contains("\"leaderId\":null"));
-
-    let mut back = TcpStream::connect(served.addr).await.unwrap();
-    back.write_all(observe("last-event-id: 7\r\n").as_bytes()).await.unwrap();
-    assert!(!until(&mut back, "\n\n\r\n").await.contains("data:"), "nothing has changed since 7");
-    fake.observed.send_replace(lead(3, "three", 9));
-    assert!(until(&mut back, "\n\n\r\n").await.contains("\"leaderId\":\"three\""));
-    let mut late = TcpStream::connect(served.addr).await.unwrap();
-    late.write_all(observe("last-event-id: 6\r\n").as_bytes()).await.unwrap();
-    assert!(until(&mut late, "\n\n\r\n").await.contains("id: 9\nevent: leader"));
-    let mut restored = TcpStream::connect(served.addr).await.unwrap();
-    restored.write_all(observe("last-event-id: 1000\r\n").as_bytes()).await.unwrap();
-    assert!(until(&mut restored, "\n\n\r\n").await.contains("id: 9\nevent: leader"));
-    let mut wrong = TcpStream::connect(served.addr).await.unwrap();
-    wrong.write_all(observe("last-event-id: x\r\n").as_bytes()).await.unwrap();
-    assert!(until(&mut wrong, "}").await.starts_with("HTTP/1.1 422"));
 }
 
 #[tokio::test]

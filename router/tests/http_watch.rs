@@ -53,6 +53,34 @@ fn put(content_type: &str, value: Option<&[u8]>) -> Result<Watched, WatchError> 
 }
 
 #[tokio::test]
+async fn an_elections_events_say_who_leads_as_what_and_who_waits() {
+    let fake = Fake::new();
+    let events = opens(&fake);
+    let (holder, value, acquired) = ("worker-7".to_owned(), "me/2".to_owned(), WallMs(1_765_792_800_000));
+    let proclaimed = What::Proclaimed { lock_id: lock_id(7), holder: holder.clone(), value, acquired };
+    events.send(event(Kind::Election, proclaimed)).unwrap();
+    let enrolled = What::Enrolled { session: SESSION, holder, value: "you".into(), priority: 9 };
+    events.send(event(Kind::Election, enrolled)).unwrap();
+    let (status, page) = send(&fake.gateway(), "GET", "/api/v1/watch?election=orders%2F42&wait=1", "").await;
+    assert_eq!(status, 200);
+    let at = "2025-12-15T12:00:00.000Z";
+    assert_eq!(
+        page["events"],
+        json!([
+            {
+                "event": "proclaimed", "kind": "election", "name": "orders/42", "at": at, "shard": 1, "revision": 5,
+                "lockId": lock_id(7).to_string(), "sessionId": SESSION.to_string(), "fencingToken": 7,
+                "holder": "worker-7", "candidateId": "me/2", "electedAt": "2025-12-15T10:00:00.000Z",
+            },
+            {
+                "event": "enrolled", "kind": "election", "name": "orders/42", "at": at, "shard": 1, "revision": 5,
+                "sessionId": SESSION.to_string(), "holder": "worker-7", "candidateId": "you", "priority": 9,
+            },
+        ])
+    );
+}
+
+#[tokio::test]
 async fn a_watch_says_what_it_watches() {
     let pattern = |kind, name: &str, prefix| Pattern { kind, name: name.into(), prefix };
     let all = |name: &str| {

@@ -129,15 +129,35 @@ pub enum Event {
         name: String,
         why: String,
     },
+    Standing {
+        op: Op,
+        client: u32,
+        name: String,
+    },
     Elected {
+        op: Op,
         client: u32,
         name: String,
         token: Token,
     },
+    /// A leader has proclaimed its next stage: it counts them from 1.
+    Proclaimed {
+        op: Op,
+        name: String,
+        token: Token,
+        stage: u32,
+    },
+    /// A leader makes room for somebody of a higher priority.
+    Outranked {
+        client: u32,
+        name: String,
+        token: Token,
+    },
+    /// By its token, and by the stage that it has proclaimed; 0 before the first.
     LeaderSeen {
         observer: u32,
         name: String,
-        token: Option<Token>,
+        leader: Option<(Token, u32)>,
     },
     PathAsked {
         client: u32,
@@ -278,7 +298,10 @@ impl Event {
             Event::ReadBegan { .. } => "reading",
             Event::Read { .. } => "read",
             Event::ReadFailed { .. } => "reads failed",
+            Event::Standing { .. } => "standing",
             Event::Elected { .. } => "elected",
+            Event::Proclaimed { .. } => "proclaimed",
+            Event::Outranked { .. } => "outranked",
             Event::LeaderSeen { .. } => "leaders seen",
             Event::PathAsked { .. } => "paths to change",
             Event::PathChanged { .. } => "paths changed",

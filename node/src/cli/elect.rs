@@ -1,15 +1,17 @@
 //! `wardlock elect`: leader elections.
 
+mod run;
+
 use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use wardlock_machine::{Grant, Key, LockId, Name, limits};
-use wardlock_router::LockError;
+use wardlock_machine::{Command, Key, LockId, Name, Outcome, Revision, SessionId, limits};
+use wardlock_router::{Leader as Leads, LockError};
 
 use super::{
     args::{self, Wait},
-    connect::{self, Server},
+    connect::{self, PATIENCE, Server},
     failure::{Code, Failure},
     output::{self, Format},
     remote,
@@ -29,9 +31,11 @@ pub(super) struct ElectArgs {
 
 #[derive(Subcommand, Debug)]
 enum ElectCommand {
+    Run(run::Run),
     Campaign(Campaign),
     Observe(Observe),
     Leader(Leader),
+    Proclaim(Proclaim),
     Resign(Resign),
 }
 
@@ -50,6 +54,13 @@ struct Campaign {
     #[arg(value_parser = args::name)]
     name: Name,
 
+    #[command(flatten)]
+    candidacy: Candidacy,
+}
+
+/// How somebody stands.
+#[derive(Args, Debug)]
+struct Candidacy {
     /// How observers see this candidate. [default: host:pid]
     #[arg(long, value_name = "ID")]
     candidate: Option<String>,
@@ -66,7 +77,18 @@ struct Campaign {
     priority: i32,
 }
 
-/// Print the leader now, and each new one, until interrupted.
+impl Candidacy {
+    /// How observers see it.
+    fn id(&self) -> Result<String, Failure> {
+        let id = self.candidate.clone().unwrap_or_else(connect::client_id);
+        if id.is_empty() || id.len() > limits::LABEL_BYTES {
+            return Err(Failure::usage(format!("--candidate must have 1 to {} bytes", limits::LABEL_BYTES)));
+        }
+        Ok(id)
+    }
+}
+
+/// Print the leader now, each new one and what it proclaims, until interrupted.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 With -o json one document a line; `leaderId` is null while nobody leads.
@@ -92,6 +114,41 @@ struct Leader {
     name: Name,
 }
 
+/// Give an election another value while leading: its audience is told, the leader and its token stay.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Exit status: 0 proclaimed, 76 where the leadership has ended.
+
+Examples:
+  wardlock elect proclaim scheduler --lock-id 0001b2…-1042-05f6a3c1 'web1 ready'
+  wardlock elect run scheduler -- sh -c \
+    'wardlock elect proclaim \"$WARDLOCK_NAME\" --session \"$WARDLOCK_SESSION\" ready; exec ./scheduler'")]
+struct Proclaim {
+    /// The election.
+    #[arg(value_parser = args::name)]
+    name: Name,
+
+    /// What observers see as the leader from now on.
+    #[arg(value_name = "VALUE")]
+    value: String,
+
+    #[command(flatten)]
+    office: Office,
+}
+
+/// Which leadership is meant.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Office {
+    /// This grant: `elect leader` shows it.
+    #[arg(long, value_name = "ID")]
+    lock_id: Option<LockId>,
+
+    /// Whatever grant this session leads by.
+    #[arg(long, value_name = "ID")]
+    session: Option<SessionId>,
+}
+
 /// Give back a leadership.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -113,6 +170,7 @@ struct Resign {
 pub(super) async fn run(args: ElectArgs) -> Result<ExitCode, Failure> {
     let server = &args.server;
     match args.command {
+        ElectCommand::Run(run) => run::run(run, server).await,
         ElectCommand::Campaign(campaign) => self::campaign(campaign, server).await,
         ElectCommand::Observe(observe) => self::observe(observe, server).await,
         ElectCommand::Leader(leader) => {
@@ -120,6 +178,7 @@ pub(super) async fn run(args: ElectArgs) -> Result<ExitCode, Failure> {
             let led = object.filter(|object| !object.holders.is_empty());
             remote::show(led.as_ref(), server.output, view::holders, "nobody leads")
         }
+        ElectCommand::Proclaim(proclaim) => self::proclaim(proclaim, server).await,
         ElectCommand::Resign(resign) => {
             let client = server.connect().await?;
             remote::release(&client, Key::election(resign.name), resign.lock_id, server.output).await
@@ -128,14 +187,11 @@ pub(super) async fn run(args: ElectArgs) -> Result<ExitCode, Failure> {
 }
 
 async fn campaign(args: Campaign, server: &Server) -> Result<ExitCode, Failure> {
-    let candidate = args.candidate.unwrap_or_else(connect::client_id);
-    if candidate.is_empty() || candidate.len() > limits::LABEL_BYTES {
-        return Err(Failure::usage(format!("--candidate must have 1 to {} bytes", limits::LABEL_BYTES)));
-    }
+    let (candidate, candidacy) = (args.candidacy.id()?, args.candidacy);
     let mut stop = Stop::catch().map_err(Failure::error)?;
     let opening = async {
         let client = server.connect().await?;
-        let session = remote::open_kept(&client, args.ttl, None).await?;
+        let session = remote::open_kept(&client, candidacy.ttl, None).await?;
         Ok::<_, Failure>((client, session))
     };
     let (client, session) = tokio::select! {
@@ -143,8 +199,8 @@ async fn campaign(args: Campaign, server: &Server) -> Result<ExitCode, Failure> 
         signal = stop.wait() => return Ok(ExitCode::from(128 + signal)),
     };
     let key = Key::election(args.name.clone());
-    let election = session.election(args.name.as_str()).candidate(candidate.as_str()).priority(args.priority);
-    let campaign = election.campaign(args.wait.length());
+    let election = session.election(args.name.as_str()).candidate(candidate.as_str()).priority(candidacy.priority);
+    let campaign = election.campaign(candidacy.wait.length());
     let elected = tokio::select! {
         elected = remote::queueing(&client, &key, campaign) => elected.map_err(|e| Err(remote::not_held(e))),
         signal = stop.wait() => Err(Ok(ExitCode::from(128 + signal))),
@@ -156,7 +212,7 @@ async fn campaign(args: Campaign, server: &Server) -> Result<ExitCode, Failure> 
             return end;
         }
     };
-    let end = match say_leader(server.output, Some(leadership.grant())) {
+    let end = match say_leader(server.output, Some(&Leads::of(leadership.grant(), Revision::default()))) {
         Err(unsaid) => Some(unsaid),
         Ok(()) => tokio::select! {
             () = leadership.lost() => Some(Failure::new(Code::Lost, "the leadership is lost")),
@@ -181,6 +237,29 @@ async fn campaign(args: Campaign, server: &Server) -> Result<ExitCode, Failure> 
     }
 }
 
+async fn proclaim(args: Proclaim, server: &Server) -> Result<ExitCode, Failure> {
+    if args.value.is_empty() || args.value.len() > limits::LABEL_BYTES {
+        return Err(Failure::usage(format!("VALUE must have 1 to {} bytes", limits::LABEL_BYTES)));
+    }
+    let client = server.connect().await?;
+    let key = Key::election(args.name);
+    let lock_id = match (args.office.lock_id, args.office.session) {
+        (Some(lock_id), _) => lock_id,
+        (None, session) => {
+            let object = remote::object(&client, key.clone()).await?;
+            let leader = object.and_then(|object| object.holders.into_iter().next());
+            let own = leader.filter(|leader| Some(leader.lock_id.session) == session);
+            own.ok_or_else(|| Failure::new(Code::Lost, "the session does not lead"))?.lock_id
+        }
+    };
+    let command = Command::Proclaim { request: client.random_request(), key, lock_id, value: args.value };
+    match client.write(command, PATIENCE).await.map_err(Failure::error)? {
+        Outcome::Renewed(grant) => say_leader(server.output, Some(&Leads::of(&grant, Revision::default()))),
+        outcome => Err(remote::refused(outcome)),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
 async fn observe(args: Observe, server: &Server) -> Result<ExitCode, Failure> {
     let client = server.connect().await?;
     let mut watch = client.observe_leader(args.name.as_str()).map_err(Failure::error)?;
@@ -195,21 +274,20 @@ async fn observe(args: Observe, server: &Server) -> Result<ExitCode, Failure> {
     }
 }
 
-fn say_leader(output: Format, leader: Option<&Grant>) -> Result<(), Failure> {
+fn say_leader(output: Format, leader: Option<&Leads>) -> Result<(), Failure> {
     match (output, leader) {
         (Format::Json, leader) => {
             let said = json!({
-                "leaderId": leader.and_then(|grant| grant.value.as_ref()),
-                "electedAt": leader.map(|grant| view::time(grant.acquired)),
-                "fencingToken": leader.map(|grant| grant.lock_id.token.0),
-                "lockId": leader.map(|grant| grant.lock_id.to_string()),
+                "leaderId": leader.map(|leader| leader.candidate.as_str()),
+                "electedAt": leader.map(|leader| view::time(leader.elected)),
+                "fencingToken": leader.map(|leader| leader.lock_id.token.0),
+                "lockId": leader.map(|leader| leader.lock_id.to_string()),
             });
             output::print(&format!("{}\n", Value::to_string(&said)))
         }
-        (Format::Table, Some(grant)) => {
-            let who = grant.value.as_deref().unwrap_or(&grant.holder);
-            let since = view::time(grant.acquired);
-            output::print(&format!("{} leads since {since}, token {}\n", output::printable(who), grant.lock_id.token))
+        (Format::Table, Some(Leads { candidate, elected, lock_id, .. })) => {
+            let since = view::time(*elected);
+            output::print(&format!("{} leads since {since}, token {}\n", output::printable(candidate), lock_id.token))
         }
         (Format::Table, None) => output::print("nobody leads\n"),
     }

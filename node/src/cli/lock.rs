@@ -1,6 +1,7 @@
 //! `wardlock lock`: locks by name.
 
 pub mod child;
+pub mod duty;
 pub mod run;
 pub mod signals;
 pub mod supervise;

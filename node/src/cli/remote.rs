@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use serde_json::{Value, json};
 use wardlock_machine::*;
-use wardlock_router::{Client, LockError, Session};
+use wardlock_router::{Client, LockError, Session, WatchError};
 use wardlock_wire::KeptAlive;
 
 use super::{
@@ -15,8 +15,6 @@ use super::{
     view,
 };
 
-/// How long a question for a change is held.
-const OBSERVE: Duration = Duration::from_secs(30);
 /// How long leaving may hold a command up.
 const LEAVING: Duration = Duration::from_secs(2);
 
@@ -60,10 +58,7 @@ pub(super) fn show(
 /// # Errors
 /// Where the cluster does not answer.
 pub(super) async fn object(client: &Client, key: Key) -> Result<Option<Object>, Failure> {
-    match client.read(Query::Object { key }, PATIENCE).await.map_err(Failure::error)? {
-        Answer::Object(object) => Ok(object),
-        _ => Err(Failure::error("the cluster answered something else")),
-    }
+    client.object(key, PATIENCE).await.map_err(Failure::error)
 }
 
 /// Gives a grant back.
@@ -221,22 +216,35 @@ pub(super) fn not_held(error: LockError) -> Failure {
 /// Resolves when the cluster says that a grant is gone: an operator broke it, say. A session's own signs
 /// of life do not tell that.
 pub(super) async fn taken(client: &Client, key: Key, lock_id: LockId) {
-    let mut since = Revision::default();
-    let mut wait = Duration::ZERO;
-    loop {
-        match client.observe(key.clone(), since, wait).await {
-            Ok((object, revision)) => {
-                let (held, count) = object.map_or((false, 0), |object| {
-                    (object.holders.iter().any(|grant| grant.lock_id == lock_id), object.holders.len())
-                });
-                // A page of holders may leave ours out.
-                if !held && count < limits::PAGE {
-                    return;
-                }
-                (since, wait) = (revision, OBSERVE);
+    // The session's own deadline tells of an outage.
+    let pause = || tokio::time::sleep(Duration::from_secs(1));
+    'open: loop {
+        let opening = client.watch().name(key.kind, key.name.as_str()).patience(PATIENCE);
+        let Ok(mut watch) = opening.open().await else {
+            pause().await;
+            continue;
+        };
+        loop {
+            // What came before the watch, or was missed by it.
+            let Ok(object) = client.object(key.clone(), PATIENCE).await else {
+                pause().await;
+                continue;
+            };
+            let holders = object.map_or_else(Vec::new, |object| object.holders);
+            // A page of holders may leave ours out.
+            if holders.len() < limits::PAGE && !holders.iter().any(|grant| grant.lock_id == lock_id) {
+                return;
             }
-            // The session's own deadline tells of an outage.
-            Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+            loop {
+                match watch.next().await {
+                    Ok(watched) => match watched.event.what {
+                        What::Ended { lock_id: ended, .. } if ended == lock_id => return,
+                        _ => {}
+                    },
+                    Err(WatchError::Compacted { .. }) => break,
+                    Err(_) => continue 'open,
+                }
+            }
         }
     }
 }

@@ -155,6 +155,12 @@ fn say(output: Format, watched: &Watched, token: impl FnOnce() -> WatchToken) ->
         What::Health { instance, health } => {
             format!("{} is {}", output::printable(instance.as_str()), health.name())
         }
+        What::Proclaimed { lock_id, value, .. } => {
+            format!("proclaimed {}, token {}", output::printable(value), lock_id.token)
+        }
+        What::Enrolled { value, priority, .. } => {
+            format!("is stood for by {}, priority {priority}", output::printable(value))
+        }
     };
     output::print(&format!("{} {kind} {name} {what}\n", view::time(event.at)))
 }

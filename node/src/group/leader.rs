@@ -22,7 +22,6 @@ use wardlock_wire::{KeptAlive, Op, Refusal, Response};
 use super::{
     Ask,
     errands::{Done, Errand, Errands},
-    observers::Observers,
     sessions::{Deadlines, Heard},
     waiters::Waiters,
     watches::Watches,
@@ -72,8 +71,6 @@ pub enum Read {
     Query(Query, Replier),
     /// A keep-alive.
     KeepAlive(SessionId, Replier),
-    /// A question to hold until the object changes.
-    Observe(wardlock_machine::Key, wardlock_machine::Revision, Duration, Replier),
     /// Up to where this leader has applied: a replica's proof of its age.
     Index(Replier),
 }
@@ -81,8 +78,7 @@ pub enum Read {
 impl Read {
     /// Who is answered.
     pub fn into_reply(self) -> Replier {
-        let (Read::Query(_, reply) | Read::KeepAlive(_, reply) | Read::Observe(_, _, _, reply) | Read::Index(reply)) =
-            self;
+        let (Read::Query(_, reply) | Read::KeepAlive(_, reply) | Read::Index(reply)) = self;
         reply
     }
 }
@@ -107,7 +103,6 @@ pub struct Leader {
     errands: Errands,
     sessions: Deadlines,
     waiters: Waiters,
-    observers: Observers,
     watches: Watches,
     attaching: random::Map<SessionId, Vec<Parked>>,
     /// How many commands `attaching` holds.
@@ -133,7 +128,6 @@ impl Leader {
             errands: Errands::default(),
             sessions: Deadlines::default(),
             waiters: Waiters::default(),
-            observers: Observers::default(),
             watches: Watches::new(machine),
             attaching: random::Map::default(),
             parked: 0,
@@ -184,7 +178,7 @@ impl Leader {
         if is_full && !matches!(op, Op::KeepAlive { .. }) {
             return reply.send(Err(Refusal::Overloaded));
         }
-        if matches!(op, Op::Read(_) | Op::Observe { .. } | Op::ReadIndex) {
+        if matches!(op, Op::Read(_) | Op::ReadIndex) {
             self.reads_bytes += bytes;
         }
         match op {
@@ -203,10 +197,6 @@ impl Leader {
                     );
                 }
             },
-            Op::Observe { key, since, wait_ms } => {
-                let wait = Duration::from_millis(u64::from(wait_ms));
-                self.reads.push(Read::Observe(key, since, wait, reply));
-            }
             Op::Watch { query, wait_ms } => {
                 self.watches.ask(machine, query, Duration::from_millis(u64::from(wait_ms)), now, reply);
             }
@@ -394,9 +384,6 @@ impl Leader {
         for settled in effects.settled {
             self.waiters.settled(settled);
         }
-        for (key, _) in &effects.changed {
-            self.observers.changed(machine, key);
-        }
         self.watches.applied(machine);
         for session in effects.opened {
             if let Some((ttl, left)) = machine.session_ttl(session) {
@@ -413,7 +400,7 @@ impl Leader {
 
     /// A round that began after these reads arrived is complete: what was acknowledged before them is applied, up to
     /// the index `applied` at least.
-    pub fn serve(&mut self, machine: &Machine, applied: u64, mut reads: Vec<Read>, now: Duration) {
+    pub fn serve(&mut self, machine: &Machine, applied: u64, mut reads: Vec<Read>) {
         for read in reads.drain(..) {
             match read {
                 Read::Query(query, reply) => {
@@ -444,7 +431,6 @@ impl Leader {
                     };
                     reply.send(Ok(Response::KeptAlive(kept)));
                 }
-                Read::Observe(key, since, wait, reply) => self.observers.ask(machine, key, since, wait, now, reply),
                 Read::Index(reply) => reply.send(Ok(Response::ReadIndex(applied))),
             }
         }
@@ -457,7 +443,6 @@ impl Leader {
     /// A connection ended.
     pub fn closed(&mut self, connection: u64, now: Duration) {
         self.waiters.closed(connection, now);
-        self.observers.closed(connection);
         self.watches.closed(connection);
         for parked in self.attaching.values_mut() {
             let before = parked.len();
@@ -469,7 +454,6 @@ impl Leader {
     /// The majority is out of reach: nobody is kept waiting for what another leader may do.
     pub fn dismiss(&mut self, now: Duration) {
         self.waiters.dismiss(now);
-        self.observers.dismiss();
         self.watches.dismiss();
         for read in self.take_reads() {
             read.into_reply().send(Err(Refusal::NoQuorum));
@@ -498,7 +482,7 @@ impl Leader {
 
     /// Whether somebody waits who must hear soon if the majority gets lost.
     pub fn has_audience(&self) -> bool {
-        !self.waiters.is_empty() || !self.observers.is_empty() || !self.watches.is_empty()
+        !self.waiters.is_empty() || !self.watches.is_empty()
     }
 
     fn sweep(&mut self, now: Duration) {
@@ -517,7 +501,6 @@ impl Leader {
     /// Queues what is due at `now`. While proposals stall, nothing is expired: a leader whose disk or
     /// quorum hangs must not end the sessions that it cannot hear.
     pub fn tick(&mut self, machine: &Machine, now: Duration, stalled: bool) {
-        self.observers.ended(machine, now);
         self.watches.ended(machine, now);
         self.sweep(now);
         if stalled {
@@ -545,7 +528,7 @@ impl Leader {
 
     /// When [`Self::tick`] has something to do next, as far as is known now.
     pub fn next_tick(&self, machine: &Machine) -> Option<Duration> {
-        let next = [self.sessions.next(), self.waiters.next(), self.observers.next(), self.watches.next()];
+        let next = [self.sessions.next(), self.waiters.next(), self.watches.next()];
         let mut next = next.into_iter().flatten().min();
         if !self.tick_under_way {
             if let Some(at) = machine.next_deadline() {

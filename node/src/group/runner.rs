@@ -47,7 +47,7 @@ const TURN: Duration = Duration::from_millis(15);
 const STALLED: Duration = Duration::from_secs(1);
 /// How long requests wait for a new leader's first entry before they are sent elsewhere.
 const ESTABLISHING: Duration = Duration::from_millis(250);
-/// How often a leader with waiters or observers makes sure that it still has a majority.
+/// How often a leader with waiters or watches makes sure that it still has a majority.
 const AUDIENCE: Duration = Duration::from_secs(1);
 /// How often a replica that cannot go on looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -370,7 +370,6 @@ impl Runner {
                 (None, _) => return None,
             },
             Op::Read(query) | Op::Stale { query, .. } => return misread(Some((first, last)), epoch, map, query),
-            Op::Observe { key, .. } => name(key.name.as_str()),
             Op::KeepAlive { session: id } => session(*id),
             Op::Watch { .. } | Op::ReadIndex => return None,
         };
@@ -489,7 +488,7 @@ impl Runner {
                         let now = self.clock.now();
                         // Read before the state is: what is there by then is at least that.
                         let applied = self.group.replica.applied_index();
-                        self.group.replica.machine(|machine| leader.serve(machine, applied, reads, now));
+                        self.group.replica.machine(|machine| leader.serve(machine, applied, reads));
                     }
                     Err(refusal) => {
                         for read in reads {

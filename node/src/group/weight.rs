@@ -12,7 +12,6 @@ pub fn op(op: &Op) -> usize {
         Op::Write(write) => command(write),
         Op::Read(read) | Op::Watch { query: read, .. } | Op::Stale { query: read, .. } => query(read),
         Op::KeepAlive { .. } => FIXED,
-        Op::Observe { key, .. } => FIXED + key.name.as_str().len(),
         Op::ReadIndex => FIXED,
     }
 }
@@ -61,6 +60,7 @@ pub fn command(command: &Command) -> usize {
                 let dead: usize = ask.dead.iter().map(|letter| letter.weight()).sum();
                 ask.key.name.as_str().len() + 16 * (ask.cursor.positions.len() + ask.settled.len()) + dead
             }
+            Command::Proclaim { key, value, .. } => key.name.as_str().len() + value.len(),
             _ => 0,
         }
 }
@@ -78,9 +78,7 @@ fn texts(query: &Query) -> usize {
         | Query::Sample { key, .. }
         | Query::Hook { key }
         | Query::DeadLetters { key } => key.name.as_str().len(),
-        Query::Hooks { after, .. } => {
-            after.as_ref().map_or(0, String::len)
-        }
+        Query::Hooks { after, .. } => after.as_ref().map_or(0, String::len),
         Query::Service { key, tag, after, .. } => {
             let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
             key.name.as_str().len() + text(tag) + text(after)
@@ -178,6 +176,12 @@ mod tests {
                 expected: Some(Version(u64::MAX)),
             })),
             Op::Read(Query::Configs { prefix: text.clone(), after: Some(text.clone()), limit: 1 }),
+            Op::Write(Command::Proclaim {
+                request,
+                key: key.clone(),
+                lock_id: wardlock_machine::LockId::new(session, wardlock_machine::Token(u64::MAX), &key),
+                value: text.clone(),
+            }),
             Op::Write(Command::Break { key: key.clone(), reason: text }),
             Op::Read(list),
             Op::Read(Query::Fence { checks: vec![(key.clone(), wardlock_machine::Token(1)); 9] }),

@@ -118,7 +118,14 @@ fn an_audience_sees_a_leader_resign_and_a_shard_moves_on_demand() {
         waiting.join().unwrap()
     });
     assert_eq!(enrolled.json()["isLeader"], json!(true), "{enrolled:?}");
+    assert_eq!(next()["candidateId"], json!("b"));
     assert_eq!(next()["leaderId"], json!("b"));
+    let told = dev.post("/leader/primary/proclaim", &json!({"sessionId": second, "value": "b: ready"}));
+    assert_eq!((told.status, told.text("leaderId").as_str()), (200, "b: ready"), "{told:?}");
+    let proclaimed = next();
+    assert_eq!((&proclaimed["leaderId"], &proclaimed["lockId"]), (&json!("b: ready"), &told.json()["lockId"]));
+    assert_eq!(dev.get("/leader/primary").text("leaderId"), "b: ready");
+    assert_eq!(campaign("b", &second, 0).json()["isLeader"], json!(true));
     let again = dev.post("/leader/primary/resign", &json!({"sessionId": first}));
     assert_eq!((again.status, again.problem().as_str()), (409, "not-leader"), "{again:?}");
 

@@ -157,7 +157,9 @@ fn nonsense(number: u64, place: &Place) -> BytesMut {
         }
         // Questions that are held, and more of them than there may be.
         11 => calls((0..500).map(|_| {
-            shard(group, Op::Observe { key: place.key.clone(), since: Revision(u64::MAX), wait_ms: u32::MAX })
+            let pattern = Pattern { kind: place.key.kind, name: place.key.name.to_string(), prefix: false };
+            let query = Query::Events { after: Revision(u64::MAX), patterns: vec![pattern], limit: 1 };
+            shard(group, Op::Watch { query, wait_ms: u32::MAX })
         })),
         12 => {
             let list = Query::List {

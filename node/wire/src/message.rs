@@ -5,13 +5,13 @@
 //! caller's, unique on its connection.
 
 use serde::{Deserialize, Serialize};
-use wardlock_machine::{Answer, Command, Key, Object, Outcome, Query, RangeEpoch, Revision, SessionId, WallMs};
+use wardlock_machine::{Answer, Command, Outcome, Query, RangeEpoch, SessionId, WallMs};
 use wardlock_placement::{GroupId, MapVersion, NodeId, ReplicaId, ShardMap};
 
 use crate::raft::{RaftReply, RaftRequest, Vote};
 
 /// The version of everything in this crate. Nodes refuse a peer with another.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// What a client says that takes whichever cluster its certificate lets it into.
 pub const ANY_CLUSTER: &str = "";
@@ -155,15 +155,6 @@ pub enum Op {
         /// Which.
         session: SessionId,
     },
-    /// The object, as soon as its revision exceeds `since`, or as it is after `wait_ms`.
-    Observe {
-        /// Which.
-        key: Key,
-        /// The revision that the observer has seen.
-        since: Revision,
-        /// How long to hold the question, in milliseconds.
-        wait_ms: u32,
-    },
     /// What happened, as soon as there is something to tell, or up to where there was nothing after `wait_ms`. It is
     /// [`Query::Events`] without a read round: what is answered is true, and may be late.
     Watch {
@@ -203,13 +194,6 @@ pub enum Response {
     },
     /// To [`Op::KeepAlive`].
     KeptAlive(KeptAlive),
-    /// To [`Op::Observe`].
-    Observed {
-        /// As it is; `None` where nobody holds it or waits.
-        object: Option<Object>,
-        /// Up to where the answer goes: ask again since this.
-        revision: Revision,
-    },
     /// To [`Body::Map`]; `None` where there is no newer.
     Map(Option<ShardMap>),
     /// To [`Body::Status`].

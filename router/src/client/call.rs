@@ -95,7 +95,6 @@ impl Work {
                 None => command.session().map(Target::Home),
             },
             Op::Read(query) => read_from(query),
-            Op::Observe { key, .. } => Some(Target::Key(key)),
             Op::KeepAlive { session } => Some(Target::Home(*session)),
             // These go to a group that is named, or to any of its replicas.
             Op::Watch { .. } | Op::ReadIndex | Op::Stale { .. } => None,
@@ -141,7 +140,7 @@ impl Work {
     fn held(&self) -> Duration {
         let held = match self.asked() {
             Some(Op::Write(Command::Acquire(acquire))) => Duration::from_millis(acquire.wait.0),
-            Some(Op::Observe { wait_ms, .. } | Op::Watch { wait_ms, .. }) => Duration::from_millis(u64::from(*wait_ms)),
+            Some(Op::Watch { wait_ms, .. }) => Duration::from_millis(u64::from(*wait_ms)),
             _ => Duration::ZERO,
         };
         held.min(FOREVER)

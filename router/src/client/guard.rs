@@ -20,7 +20,7 @@ use super::{
 };
 
 /// How long renewing and releasing may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A lock that is held. Dropping it releases it in the background.
 #[must_use = "a guard that is dropped releases its lock"]
@@ -84,6 +84,17 @@ impl Guard {
     /// The name of the lock.
     pub fn name(&self) -> &str {
         self.key.name.as_str()
+    }
+
+    /// What is held.
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The grant is known to be gone.
+    pub(crate) fn gone(&self) -> LockError {
+        self.term.over.cancel();
+        LockError::Expired
     }
 
     /// The grant as it was answered.
@@ -163,10 +174,7 @@ impl Guard {
                 }
                 Ok(())
             }
-            Outcome::Expired | Outcome::Foreign => {
-                self.term.over.cancel();
-                Err(LockError::Expired)
-            }
+            Outcome::Expired | Outcome::Foreign => Err(self.gone()),
             other => Err(self.session.refused(other)),
         }
     }

@@ -10,7 +10,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use wardlock_machine::{
-    Acquire, Answer, Command, Key, Name, Object, Outcome, Pattern, Query, Revision, SessionId, Token, WallMs,
+    Acquire, Answer, Command, Name, Object, Outcome, Pattern, Query, SessionId, Token, WallMs,
 };
 use wardlock_placement::{GroupId, NodeId, ShardMap};
 use wardlock_wire::{KeptAlive, Status};
@@ -66,15 +66,6 @@ pub trait Backend: Send + Sync + 'static {
         session: SessionId,
         patience: Duration,
     ) -> impl Future<Output = Result<KeptAlive, Error>> + Send;
-
-    /// The object as soon as its revision exceeds `since`, or as it is after `wait`; and up to where the
-    /// answer goes.
-    fn observe(
-        &self,
-        key: Key,
-        since: Revision,
-        wait: Duration,
-    ) -> impl Future<Output = Result<(Option<Object>, Revision), Error>> + Send;
 
     /// A watch of what these patterns fit, since a token or from now on.
     fn watch(
@@ -143,10 +134,6 @@ impl Backend for Client {
 
     async fn keep_alive(&self, session: SessionId, patience: Duration) -> Result<KeptAlive, Error> {
         Client::keep_alive(self, session, patience).await
-    }
-
-    async fn observe(&self, key: Key, since: Revision, wait: Duration) -> Result<(Option<Object>, Revision), Error> {
-        Client::observe(self, key, since, wait).await
     }
 
     async fn watch(

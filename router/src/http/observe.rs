@@ -1,46 +1,63 @@
 //! `GET /leader/{name}/observe`: an election's audience, as Server-Sent Events.
 //!
-//! The stream opens with the leader as it is, then tells each change. Between them it is a row of long
-//! polls; nothing is kept here but the last revision seen, which every event carries as its `id`. A client
-//! that comes back with `Last-Event-ID` hears of what changed since, once, as it is by then: an election's
-//! audience wants the leader, not its history.
+//! The stream opens with the leader as it is, by an event `leader`. Then it tells every leader and every proclamation,
+//! one after the other, that nobody leads, and by an event `candidate` who comes to wait. It is made of the same events
+//! as `/watch`, and every event carries the token from which another stream goes on behind it as its `id`: a client
+//! that comes back with `Last-Event-ID` misses nothing, and is not told the leader that it knows. Where that is too
+//! long ago, and after a restore, it is told the leader as it is now.
 //!
-//! Where nothing happens a comment is sent every [`PULSE`], so that proxies and dead connections show.
+//! Where nothing happens the token is sent every [`PULSE`], so that proxies and dead connections show.
 
 use std::{convert::Infallible, time::Duration};
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{FutureExt, stream};
 use http::{HeaderValue, header};
-use wardlock_machine::{Key, LockId, Name, Object, Revision};
+use serde::Serialize;
+use wardlock_machine::{Answer, Key, Kind, Name, Object, Pattern, Query};
 
-use super::{Gateway, backend::Backend, call::Call, problem::Problem, render::LeaderView};
-use crate::Error;
+use super::{
+    Gateway,
+    backend::Backend,
+    call::Call,
+    problem::Problem,
+    render::{CandidateView, LeaderView},
+    watch::{self, Events, PULSE, Slot},
+};
+use crate::client::{News, Office, WatchError, Watched};
 
-const PULSE: Duration = Duration::from_secs(15);
-const RETRY_MAX: Duration = Duration::from_secs(2);
+/// How long one look at the election may take.
+const LOOK: Duration = Duration::from_secs(5);
+/// The pause after one that failed.
+const RETRY: Duration = Duration::from_secs(2);
 
 impl<B: Backend> Gateway<B> {
     pub(super) async fn observe(&self, name: Name, call: Call<'_>) -> Result<Response, Problem> {
         call.params()?.finish()?;
-        let resumed = match call.headers.get("last-event-id") {
-            None => None,
-            Some(id) => {
-                let id = id.to_str().ok().and_then(|id| id.parse().ok()).map(Revision);
-                Some(id.ok_or_else(|| Problem::field("Last-Event-ID", "Last-Event-ID must be an id of this stream"))?)
+        let since = call.headers.get("last-event-id").map(|id| id.to_str().unwrap_or_default());
+        let since = since.map(|id| watch::token("Last-Event-ID", id)).transpose()?;
+        let slot = self.watch_slot()?;
+        let key = Key::election(name);
+        let pattern = Pattern { kind: Kind::Election, name: key.name.as_str().to_owned(), prefix: false };
+        let mut resumes = since.is_some();
+        let events = match self.backend().watch(vec![pattern.clone()], since, call.patience).await {
+            // What came in between is gone: the stream begins anew.
+            Err(WatchError::Compacted { resume }) if resumes => {
+                resumes = false;
+                self.backend().watch(vec![pattern], Some(resume), call.patience).await?
+            }
+            opened => opened?,
+        };
+        let mut audience = Audience { gateway: self.clone(), events, key, office: Office::new(), gap: false, slot };
+        let first = match resumes {
+            true => audience.token(),
+            // The look comes before the headers: what is wrong now is a plain refusal.
+            false => {
+                let object = self.object(audience.key.clone(), call.patience).await?;
+                audience.look(object.as_ref())
             }
         };
-        let mut audience =
-            Audience { gateway: self.clone(), key: Key::election(name), since: Revision(0), seen: Seen::Nothing };
-        // The first look comes before the headers: what is wrong now is a plain refusal.
-        let (object, revision) = self.backend().observe(audience.key.clone(), Revision(0), Duration::ZERO).await?;
-        // An id from before a restore is ahead of everything to come: its bearer starts anew.
-        if let Some(since) = resumed.filter(|since| *since <= revision) {
-            audience.since = since;
-            audience.seen = Seen::Upto(since);
-        }
-        let first = audience.chunk(object.as_ref(), revision);
         let rest = stream::unfold(audience, |mut audience| async move {
             let chunk = audience.next().await?;
             Some((Ok::<_, Infallible>(chunk), audience))
@@ -62,68 +79,112 @@ pub(super) fn event_stream(body: Body) -> Response {
 }
 
 /// One listener.
-struct Audience<B> {
+struct Audience<B: Backend> {
     gateway: Gateway<B>,
+    events: B::Watch,
     key: Key,
-    since: Revision,
-    seen: Seen,
-}
-
-/// What the listener knows.
-enum Seen {
-    Nothing,
-    /// Everything up to here, though not by us.
-    Upto(Revision),
-    /// This leader, or that there is none.
-    Leader(Option<LockId>),
+    office: Office,
+    /// Something was missed: a look is due.
+    gap: bool,
+    #[expect(dead_code, reason = "held")]
+    slot: Slot,
 }
 
 impl<B: Backend> Audience<B> {
-    /// The next piece of the stream; `None` when the server stops.
+    /// The next piece of the stream; `None` at its end.
     async fn next(&mut self) -> Option<Bytes> {
         let stopping = self.gateway.stopping().clone();
-        let answer = tokio::select! {
+        tokio::select! {
             biased;
-            () = stopping.cancelled() => return None,
-            answer = self.gateway.backend().observe(self.key.clone(), self.since, PULSE) => answer,
-        };
-        match answer {
-            Ok((object, revision)) => Some(self.chunk(object.as_ref(), revision)),
-            Err(error) => {
-                let pause = match &error {
-                    Error::Unavailable { retry_after, .. } => (*retry_after).min(RETRY_MAX),
-                    _ => RETRY_MAX,
+            () = stopping.cancelled() => None,
+            piece = self.piece() => piece,
+            () = tokio::time::sleep(PULSE) => Some(self.token()),
+        }
+    }
+
+    /// Dropping the future is harmless.
+    async fn piece(&mut self) -> Option<Bytes> {
+        loop {
+            if self.gap {
+                let Some(object) = look_at(&self.gateway, &self.key).await else {
+                    tokio::time::sleep(RETRY).await;
+                    continue;
                 };
-                tokio::select! {
-                    () = stopping.cancelled() => return None,
-                    () = tokio::time::sleep(pause) => {}
+                self.gap = false;
+                return Some(self.look(object.as_ref()));
+            }
+            let next = match self.office.is_vacant() {
+                false => self.events.next().await,
+                true => match self.events.next().now_or_never() {
+                    Some(next) => next,
+                    None => match self.vacancy().await {
+                        Some(piece) => return Some(piece),
+                        None => continue,
+                    },
+                },
+            };
+            match next {
+                Ok(watched) => {
+                    if let Some(piece) = self.hear(&watched) {
+                        return Some(piece);
+                    }
                 }
-                Some(Bytes::from_static(b": the shard cannot be reached now\n\n"))
+                Err(WatchError::Compacted { .. }) => {
+                    watch::reset("compacted");
+                    self.gap = true;
+                }
+                // Whoever comes back is told the leader as it is by then.
+                Err(error) => {
+                    watch::reset(if error == WatchError::Restored { "restored" } else { "other" });
+                    return None;
+                }
             }
         }
     }
 
-    fn chunk(&mut self, object: Option<&Object>, revision: Revision) -> Bytes {
-        let leader = object.and_then(|o| o.holders.first()).map(|g| g.lock_id);
-        let news = match self.seen {
-            Seen::Nothing => true,
-            Seen::Upto(since) => object.map_or(revision, |o| o.revision) > since,
-            Seen::Leader(known) => known != leader,
+    /// An office has ended, and nobody is known to follow.
+    async fn vacancy(&mut self) -> Option<Bytes> {
+        let Some(object) = look_at(&self.gateway, &self.key).await else {
+            tokio::time::sleep(RETRY).await;
+            return None;
         };
-        let moved = revision != self.since;
-        self.since = revision;
-        self.seen = Seen::Leader(leader);
-        match (news, moved) {
-            (true, _) => event(&LeaderView::new(object, revision), revision),
-            // An id alone moves the client's Last-Event-ID and calls nobody.
-            (false, true) => Bytes::from(format!("id: {revision}\n\n")),
-            (false, false) => Bytes::from_static(b": nothing new\n\n"),
-        }
+        let nobody = self.office.settle(object.as_ref());
+        nobody.then(|| {
+            let revision = object.as_ref().map_or(self.office.heard(), |object| object.revision);
+            self.event("leader", &LeaderView::new(object.as_ref(), revision))
+        })
+    }
+
+    fn look(&mut self, object: Option<&Object>) -> Bytes {
+        self.office.look(object);
+        let revision = object.map_or(self.office.heard(), |object| object.revision);
+        self.event("leader", &LeaderView::new(object, revision))
+    }
+
+    fn hear(&mut self, watched: &Watched) -> Option<Bytes> {
+        watch::lag(watched);
+        Some(match self.office.hear(&watched.event)? {
+            News::Leader(leader) => self.event("leader", &LeaderView::told(&leader)),
+            News::Candidate(candidate) => self.event("candidate", &CandidateView::from(&candidate)),
+        })
+    }
+
+    fn event(&mut self, name: &str, document: &impl Serialize) -> Bytes {
+        // JSON of ours has no line breaks: a document is one `data` line.
+        let data = serde_json::to_string(document).unwrap_or_default();
+        Bytes::from(format!("id: {}\nevent: {name}\ndata: {data}\n\n", self.events.token()))
+    }
+
+    /// An id alone moves the client's `Last-Event-ID` and calls nobody.
+    fn token(&mut self) -> Bytes {
+        Bytes::from(format!("id: {}\n\n", self.events.token()))
     }
 }
 
-fn event(leader: &LeaderView<'_>, revision: Revision) -> Bytes {
-    // JSON of ours has no line breaks: a document is one `data` line.
-    let data = serde_json::to_string(leader).unwrap_or_default();
-    Bytes::from(format!("id: {revision}\nevent: leader\ndata: {data}\n\n"))
+/// An election as it is; `None` where its shard cannot be asked now.
+async fn look_at<B: Backend>(gateway: &Gateway<B>, key: &Key) -> Option<Option<Object>> {
+    match gateway.backend().read(Query::Object { key: key.clone() }, LOOK).await {
+        Ok(Answer::Object(object)) => Some(object),
+        _ => None,
+    }
 }

@@ -43,6 +43,7 @@ pub enum Route {
     Elect(Name),
     Leader(Name),
     Resign(Name),
+    Proclaim(Name),
     Observe(Name),
     Watch,
     Configs,
@@ -93,6 +94,7 @@ impl Route {
             Route::Elect(_) => "elect",
             Route::Leader(_) => "leader",
             Route::Resign(_) => "resign",
+            Route::Proclaim(_) => "proclaim",
             Route::Observe(_) => "observe",
             Route::Watch => "watch",
             Route::Configs => "configs",
@@ -241,18 +243,20 @@ fn lock(method: &Method, tail: &str) -> Result<Route, Unroutable> {
 
 fn leader(method: &Method, tail: &str) -> Result<Route, Unroutable> {
     let campaign = tail.strip_prefix("election/");
-    let resign = tail.strip_suffix("/resign").filter(|_| campaign.is_none());
+    let verb = |verb: &str| tail.strip_suffix(verb).filter(|_| campaign.is_none());
+    let (resign, proclaim) = (verb("/resign"), verb("/proclaim"));
     match *method {
         Method::GET | Method::HEAD => match tail.strip_suffix("/observe") {
             Some(raw) if campaign.is_none() && !raw.contains('/') => Ok(Route::Observe(name(raw)?)),
             _ => Ok(Route::Leader(name(tail)?)),
         },
-        Method::POST => match (campaign, resign) {
-            (Some(raw), _) => Ok(Route::Elect(name(raw)?)),
-            (None, Some(raw)) => Ok(Route::Resign(name(raw)?)),
-            (None, None) => Err(Unroutable::Method(GET)),
+        Method::POST => match (campaign, resign, proclaim) {
+            (Some(raw), ..) => Ok(Route::Elect(name(raw)?)),
+            (None, Some(raw), _) => Ok(Route::Resign(name(raw)?)),
+            (None, None, Some(raw)) => Ok(Route::Proclaim(name(raw)?)),
+            (None, None, None) => Err(Unroutable::Method(GET)),
         },
-        _ if campaign.is_some() || resign.is_some() => Err(Unroutable::Method("GET, HEAD, POST")),
+        _ if campaign.or(resign).or(proclaim).is_some() => Err(Unroutable::Method("GET, HEAD, POST")),
         _ => Err(Unroutable::Method(GET)),
     }
 }

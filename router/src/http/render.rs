@@ -11,6 +11,8 @@ use wardlock_machine::{
     WallMs,
 };
 
+use crate::client::{Candidate, Leader};
+
 /// The end of the year 9999, the last that RFC 3339 can write.
 const LAST_MS: u64 = 253_402_300_799_999;
 
@@ -217,8 +219,11 @@ pub(super) struct LeaderView<'a> {
     fencing_token: Option<Token>,
     session_id: Option<Text<SessionId>>,
     lock_id: Option<Text<LockId>>,
-    candidates: Vec<WaiterView<'a>>,
-    candidate_count: u32,
+    /// Where they are known at the same moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidates: Option<Vec<WaiterView<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidate_count: Option<u32>,
     revision: Revision,
 }
 
@@ -232,9 +237,69 @@ impl<'a> LeaderView<'a> {
             fencing_token: leader.map(|g| g.lock_id.token),
             session_id: leader.map(|g| Text(g.lock_id.session)),
             lock_id: leader.map(|g| Text(g.lock_id)),
-            candidates: object.map_or_else(Vec::new, |o| o.queue.iter().map(WaiterView::from).collect()),
-            candidate_count: object.map_or(0, |o| o.queue_count),
+            candidates: Some(object.map_or_else(Vec::new, |o| o.queue.iter().map(WaiterView::from).collect())),
+            candidate_count: Some(object.map_or(0, |o| o.queue_count)),
             revision,
+        }
+    }
+
+    /// Of an event: it does not tell who waits.
+    pub(super) fn told(leader: &'a Leader) -> LeaderView<'a> {
+        LeaderView {
+            leader_id: Some(&leader.candidate),
+            elected_at: Some(Rfc3339(leader.elected)),
+            fencing_token: Some(leader.lock_id.token),
+            session_id: Some(Text(leader.lock_id.session)),
+            lock_id: Some(Text(leader.lock_id)),
+            candidates: None,
+            candidate_count: None,
+            revision: leader.revision,
+        }
+    }
+}
+
+/// Who comes to wait for its turn to lead.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CandidateView<'a> {
+    candidate_id: &'a str,
+    holder: &'a str,
+    session_id: Text<SessionId>,
+    priority: i32,
+    waiting_since: Rfc3339,
+}
+
+impl<'a> From<&'a Candidate> for CandidateView<'a> {
+    fn from(candidate: &'a Candidate) -> CandidateView<'a> {
+        CandidateView {
+            candidate_id: &candidate.candidate,
+            holder: &candidate.holder,
+            session_id: Text(candidate.session),
+            priority: candidate.priority,
+            waiting_since: Rfc3339(candidate.since),
+        }
+    }
+}
+
+/// The answer to a leader that has proclaimed something.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ProclaimedView<'a> {
+    success: bool,
+    leader_id: &'a str,
+    elected_at: Rfc3339,
+    lock_id: Text<LockId>,
+    fencing_token: Token,
+}
+
+impl<'a> From<&'a Grant> for ProclaimedView<'a> {
+    fn from(grant: &'a Grant) -> ProclaimedView<'a> {
+        ProclaimedView {
+            success: true,
+            leader_id: candidate(grant),
+            elected_at: Rfc3339(grant.acquired),
+            lock_id: Text(grant.lock_id),
+            fencing_token: grant.lock_id.token,
         }
     }
 }
@@ -264,9 +329,8 @@ pub(super) struct ElectionView<'a> {
 }
 
 impl<'a> ElectionView<'a> {
-    /// To the session that leads, asking for `candidate_id`.
-    pub(super) fn led(grant: &'a Grant, candidate_id: &str) -> ElectionView<'a> {
-        let is_leader = candidate(grant) == candidate_id;
+    /// To the session that leads: as this candidate, or as another of its own.
+    pub(super) fn led(grant: &'a Grant, is_leader: bool) -> ElectionView<'a> {
         ElectionView {
             is_leader,
             leader_id: Some(candidate(grant)),

@@ -35,7 +35,7 @@ use crate::client::{WatchError, WatchToken, Watched};
 /// How many watches one gateway has at a time.
 pub(super) const WATCHES: usize = 10_000;
 /// How often a stream says that it is there.
-const PULSE: Duration = Duration::from_secs(15);
+pub(super) const PULSE: Duration = Duration::from_secs(15);
 /// The most events that are written in one piece.
 const PIECE: usize = 64;
 /// The longest that a long poll is held.
@@ -79,17 +79,22 @@ impl<B: Backend> Gateway<B> {
             None => 0,
         };
         params.finish()?;
-        let Ok(slot) = self.0.watches.clone().try_acquire_owned() else {
-            let detail = format!("this gateway has {WATCHES} watches: ask another");
-            let after = Duration::from_secs(1);
-            return Err(Problem::unavailable("too-many-watches", "There is no room for another watch", detail, after));
-        };
-        let slot = Slot::new(slot);
+        let slot = self.watch_slot()?;
         let events = self.backend().watch(patterns, since, call.patience).await?;
         match wait {
             Some(wait) => poll(events, wait, limit as usize).await.map(Response::from),
             None => Ok(self.stream(events, slot)),
         }
+    }
+
+    /// A place for one more watch, if there is one.
+    pub(super) fn watch_slot(&self) -> Result<Slot, Problem> {
+        let Ok(permit) = self.0.watches.clone().try_acquire_owned() else {
+            let detail = format!("this gateway has {WATCHES} watches: ask another");
+            let after = Duration::from_secs(1);
+            return Err(Problem::unavailable("too-many-watches", "There is no room for another watch", detail, after));
+        };
+        Ok(Slot::new(permit))
     }
 
     fn stream(&self, mut events: B::Watch, slot: Slot) -> Response {
@@ -106,7 +111,7 @@ impl<B: Backend> Gateway<B> {
 }
 
 /// The place of one watch, counted.
-struct Slot(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
+pub(super) struct Slot(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 
 impl Slot {
     fn new(permit: OwnedSemaphorePermit) -> Slot {
@@ -216,12 +221,17 @@ fn gap(error: WatchError) -> Problem {
         WatchError::Restored => "restored",
         _ => "other",
     };
-    metrics::counter!("wardlock_watch_resets_total", "reason" => reason).increment(1);
+    reset(reason);
     error.into()
 }
 
+/// Counts a watch that has a gap.
+pub(super) fn reset(reason: &'static str) {
+    metrics::counter!("wardlock_watch_resets_total", "reason" => reason).increment(1);
+}
+
 /// How late an event is, by wall clocks.
-fn lag(watched: &Watched) {
+pub(super) fn lag(watched: &Watched) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let lag = now.saturating_sub(Duration::from_millis(watched.event.at.0));
     metrics::histogram!("wardlock_watch_lag_seconds").record(lag.as_secs_f64());
@@ -299,6 +309,8 @@ pub(super) struct EventView<'a> {
     #[serde(flatten)]
     grant: Option<GrantView<'a>>,
     #[serde(flatten)]
+    candidate: Option<CandidateView<'a>>,
+    #[serde(flatten)]
     value: Option<EventValue<'a>>,
     #[serde(flatten)]
     instance: Option<EventInstance<'a>>,
@@ -319,6 +331,8 @@ struct GrantView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     candidate_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    elected_at: Option<Rfc3339>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
 }
 
@@ -332,15 +346,27 @@ impl<'a> GrantView<'a> {
             mode: None,
             permits: None,
             candidate_id: None,
+            elected_at: None,
             reason: None,
         }
     }
+}
+
+/// Who comes to wait for its turn to lead.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CandidateView<'a> {
+    session_id: Text<SessionId>,
+    holder: &'a str,
+    candidate_id: &'a str,
+    priority: i32,
 }
 
 impl<'a> From<&'a Watched> for EventView<'a> {
     fn from(watched: &'a Watched) -> EventView<'a> {
         let Event { revision, at, key, what } = &*watched.event;
         let instance = EventInstance::of(what);
+        let mut candidate = None;
         let (event, grant, value) = match what {
             What::Granted { lock_id, mode, holder, value } => {
                 let (mode, permits) = mode_name(*mode);
@@ -363,6 +389,20 @@ impl<'a> From<&'a Watched> for EventView<'a> {
             What::Registered { .. } => ("registered", None, None),
             What::Deregistered { .. } => ("deregistered", None, None),
             What::Health { .. } => ("health", None, None),
+            What::Proclaimed { lock_id, holder, value, acquired } => {
+                let grant = GrantView {
+                    holder: Some(holder.as_str()),
+                    candidate_id: Some(value.as_str()),
+                    elected_at: Some(Rfc3339(*acquired)),
+                    ..GrantView::of(*lock_id)
+                };
+                ("proclaimed", Some(grant), None)
+            }
+            What::Enrolled { session, holder, value, priority } => {
+                let session_id = Text(*session);
+                candidate = Some(CandidateView { session_id, holder, candidate_id: value, priority: *priority });
+                ("enrolled", None, None)
+            }
         };
         EventView {
             event,
@@ -378,6 +418,7 @@ impl<'a> From<&'a Watched> for EventView<'a> {
             shard: watched.shard.0,
             revision: *revision,
             grant,
+            candidate,
             value,
             instance,
         }

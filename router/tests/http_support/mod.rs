@@ -14,7 +14,6 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
-use tokio::sync::watch;
 use wardlock_machine::*;
 use wardlock_placement::{
     Epoch, Group, GroupId, HashKey, MapVersion, Node, NodeId, Range, Replica, ReplicaId, ShardMap,
@@ -41,7 +40,6 @@ pub(crate) struct State {
     pub(crate) views: Mutex<VecDeque<Look>>,
     pub(crate) kept: Mutex<Result<KeptAlive, Error>>,
     pub(crate) fence: Mutex<Result<Vec<bool>, Error>>,
-    pub(crate) observed: watch::Sender<(Option<Object>, Revision)>,
     pub(crate) withdrawn: Mutex<Vec<(SessionId, RequestId, Key)>>,
     pub(crate) transfers: Mutex<Vec<(GroupId, NodeId)>>,
     pub(crate) watched: Mutex<Vec<(Vec<Pattern>, Option<WatchToken>)>>,
@@ -68,7 +66,6 @@ impl Fake {
             views: Mutex::default(),
             kept: Mutex::new(Ok(KeptAlive::Alive)),
             fence: Mutex::new(Ok(vec![true])),
-            observed: watch::Sender::new((None, Revision(0))),
             withdrawn: Mutex::default(),
             transfers: Mutex::default(),
             watched: Mutex::default(),
@@ -184,12 +181,6 @@ impl Backend for Fake {
 
     async fn keep_alive(&self, _: SessionId, _: Duration) -> Result<KeptAlive, Error> {
         self.kept.lock().unwrap().clone()
-    }
-
-    async fn observe(&self, _: Key, since: Revision, wait: Duration) -> Result<(Option<Object>, Revision), Error> {
-        let mut watched = self.observed.subscribe();
-        let _ = tokio::time::timeout(wait, watched.wait_for(|(_, revision)| *revision > since)).await;
-        Ok(watched.borrow().clone())
     }
 
     fn map(&self) -> Arc<ShardMap> {

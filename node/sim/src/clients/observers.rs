@@ -18,21 +18,46 @@ use crate::{
 /// How long a reader waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(700);
 
-/// Stands for election, leads for a while, and steps down.
+/// Stands for election, leads for a while, proclaims how far it is now and then, and steps down; sooner where somebody
+/// of a higher priority waits.
 pub(super) async fn stand(life: &mut Life, session: &Session) {
     let name = election(life.random.random_range(0..2));
     let (wait, keep) = (millis(&mut life.random, 4_000), millis(&mut life.random, 1_500));
-    match session.election(&name).candidate(format!("client-{}", life.number)).campaign(wait).await {
+    let (priority, stages) = (life.random.random_range(0..3), life.random.random_range(0..4));
+    let (op, client) = (life.world.op(), life.number);
+    life.world.tell(Event::Standing { op, client, name: name.clone() });
+    let election = session.election(&name).candidate(format!("client-{client}")).priority(priority);
+    match election.campaign(wait).await {
         Ok(leads) => {
             let token = leads.fencing_token();
-            life.world.tell(Event::Elected { client: life.number, name: name.clone(), token });
-            sleep(keep).await;
+            life.world.tell(Event::Elected { op, client, name: name.clone(), token });
+            let working = async {
+                for stage in 1..=stages {
+                    sleep(keep / (stages + 1)).await;
+                    // What comes after one that failed could not be told from a hole.
+                    if leads.proclaim(format!("client-{client}/{stage}")).await.is_err() {
+                        break;
+                    }
+                    life.world.tell(Event::Proclaimed { op, name: name.clone(), token, stage });
+                }
+                sleep(keep / (stages + 1)).await;
+            };
+            tokio::select! {
+                biased;
+                () = working => {}
+                _ = leads.outranked() => life.world.tell(Event::Outranked { client, name: name.clone(), token }),
+            }
             // What is not resigned ends with its session.
             let _ = leads.resign().await;
         }
         Err(LockError::AlreadyHeld(_) | LockError::WaitTimeout(_)) => {}
         Err(error) => life.world.note(&format!("client {} is not elected: {error}", life.number)),
     }
+}
+
+/// How far a leader is, by what it has proclaimed.
+fn stage(candidate: &str) -> u32 {
+    candidate.split_once('/').map_or(0, |(_, stage)| stage.parse().expect("stages are numbers"))
 }
 
 /// The election with this number.
@@ -88,8 +113,8 @@ pub async fn observe(mut life: Life) {
         loop {
             match watch.next().await {
                 Ok(leader) => {
-                    let token = leader.map(|grant| grant.lock_id.token);
-                    life.world.tell(Event::LeaderSeen { observer, name: name.clone(), token });
+                    let leader = leader.map(|leader| (leader.lock_id.token, stage(&leader.candidate)));
+                    life.world.tell(Event::LeaderSeen { observer, name: name.clone(), leader });
                 }
                 Err(_) => sleep(Duration::from_millis(100)).await,
             }

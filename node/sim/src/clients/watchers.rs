@@ -63,7 +63,7 @@ async fn look(life: &mut Life, watch: &mut Watch) -> Result<WatchToken, WatchErr
         let looking = async {
             loop {
                 match watch.next().await {
-                    Ok(watched) => life.world.tell(told(life.number, &watched)),
+                    Ok(watched) => told(life.number, &watched).into_iter().for_each(|told| life.world.tell(told)),
                     Err(error) => break error,
                 }
             }
@@ -75,7 +75,8 @@ async fn look(life: &mut Life, watch: &mut Watch) -> Result<WatchToken, WatchErr
     Ok(watch.token())
 }
 
-fn told(watcher: u32, watched: &Watched) -> Event {
+/// Of elections, these watch nothing.
+fn told(watcher: u32, watched: &Watched) -> Option<Event> {
     let event = &watched.event;
     let told = match &event.what {
         What::Granted { lock_id, mode, .. } => Told::Granted { token: lock_id.token, mode: *mode },
@@ -91,7 +92,8 @@ fn told(watcher: u32, watched: &Watched) -> Event {
             Told::Deregistered { instance: instance.to_string(), reason: *reason }
         }
         What::Health { instance, health } => Told::Health { instance: instance.to_string(), health: *health },
+        What::Proclaimed { .. } | What::Enrolled { .. } => return None,
     };
     let (shard, revision, name) = (watched.shard.0, event.revision.0, Arc::from(event.key.name.as_str()));
-    Event::Told { watcher, shard, revision, name, told }
+    Some(Event::Told { watcher, shard, revision, name, told })
 }

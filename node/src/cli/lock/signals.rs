@@ -64,6 +64,11 @@ impl Signals {
     }
 }
 
+/// Whether people end commands by it.
+pub fn ends(signal: Signal) -> bool {
+    [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT].contains(&signal)
+}
+
 /// The exit code that a shell expects of what a signal ended.
 pub fn exit_code(signal: Signal) -> u8 {
     u8::try_from(signal.as_raw()).unwrap_or(0).saturating_add(128)

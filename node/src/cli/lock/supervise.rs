@@ -2,13 +2,14 @@
 //!
 //! The child must have ended before the servers can grant the lock to somebody else. While keep-alives
 //! are answered the lock's *valid-until* moves ahead of the clock and nothing is decided. Where it stops
-//! moving, the child gets TERM some time ahead of it, the *margin*, and KILL at it.
+//! moving, the child gets TERM some time ahead of it, the *margin*, and KILL at it. Where it is to make room for
+//! somebody else it gets TERM at once, and KILL when its time for that is over.
 //!
 //! # Promises
 //! 1. At valid-until the child is told KILL, whatever came before.
 //! 2. TERM is told once, at the latest a margin before valid-until (if anybody looked then).
-//! 3. Once told, there is no way back: what keeps its lock after all was still told to end, and the exit
-//!    code says *lost*.
+//! 3. Once told, there is no way back: what keeps its lock after all was still told to end, and where the lock was
+//!    the reason the exit code says *lost*.
 //!
 //! Times are lengths since some fixed instant of `CLOCK_BOOTTIME`, which runs while the machine sleeps.
 
@@ -33,7 +34,7 @@ pub struct View {
 }
 
 /// What to do to the child's process group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {
     /// Send TERM, and CONT so that a stopped process hears it.
     Terminate,
@@ -59,12 +60,28 @@ pub struct Supervisor {
     valid_until: Duration,
     /// Set when the lock is known to be gone: when the child must be.
     last_moment: Option<Duration>,
+    /// Set when somebody else is to have it: when the child must be gone.
+    room_by: Option<Duration>,
+    /// Something was told because of the lock.
+    lost: bool,
 }
 
 impl Supervisor {
     /// For a lock that outlives its last keep-alive by `ttl`.
     pub fn new(ttl: Duration) -> Supervisor {
-        Supervisor { margin: (ttl / 5).min(MARGIN_MAX), told: None, valid_until: Duration::ZERO, last_moment: None }
+        Supervisor {
+            margin: (ttl / 5).min(MARGIN_MAX),
+            told: None,
+            valid_until: Duration::ZERO,
+            last_moment: None,
+            room_by: None,
+            lost: false,
+        }
+    }
+
+    /// The child is to end for somebody else's sake, by then at the latest.
+    pub fn make_room(&mut self, by: Duration) {
+        self.room_by = Some(by);
     }
 
     /// What to do now, if anything. To be called at least as often as [`Supervisor::rest`] says.
@@ -74,13 +91,16 @@ impl Supervisor {
             self.last_moment = Some(self.valid_until.max(view.valid_until).min(view.now + self.margin));
         }
         self.valid_until = self.valid_until.max(view.valid_until);
-        let order = if view.now >= self.kill_at() {
-            Order::Kill
+        let for_the_lock = if view.now >= self.kill_at() {
+            Some(Order::Kill)
         } else if self.last_moment.is_some() || view.now >= self.terminate_at() {
-            Order::Terminate
+            Some(Order::Terminate)
         } else {
-            return None;
+            None
         };
+        self.lost |= for_the_lock.is_some();
+        let for_room = self.room_by.map(|by| if view.now >= by { Order::Kill } else { Order::Terminate });
+        let order = for_the_lock.max(for_room)?;
         match (self.told, order) {
             (Some(Order::Kill), _) | (Some(Order::Terminate), Order::Terminate) => None,
             _ => {
@@ -94,7 +114,7 @@ impl Supervisor {
     pub fn rest(&self, now: Duration) -> Duration {
         let next = match self.told {
             None => self.terminate_at(),
-            Some(Order::Terminate) => self.kill_at(),
+            Some(Order::Terminate) => self.room_by.map_or(self.kill_at(), |by| by.min(self.kill_at())),
             Some(Order::Kill) => return LOOK_MAX,
         };
         next.saturating_sub(now).clamp(Duration::from_millis(1), LOOK_MAX)
@@ -102,10 +122,15 @@ impl Supervisor {
 
     /// Whether the child was told to end because of the lock.
     pub fn lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Whether the child was told to end.
+    pub fn told(&self) -> bool {
         self.told.is_some()
     }
 
-    /// Whether a child that has ended may be buried, after a look: while the lock is held, or lost and
+    /// Whether a child that has ended may be buried, after a look: of its own accord, or told to and
     /// the rest of its group gone or killed too.
     pub fn may_bury(&self, has_company: impl FnOnce() -> bool) -> bool {
         match self.told {
@@ -114,12 +139,12 @@ impl Supervisor {
         }
     }
 
-    /// The exit code of `lock run`.
+    /// The exit code of `lock run` and `elect run`.
     pub fn exit_code(&self, child: Ended) -> u8 {
-        match (self.told, child) {
-            (Some(_), _) => Code::Lost as u8,
-            (None, Ended::Exited(code)) => code,
-            (None, Ended::Signaled(signal)) => signal.saturating_add(128),
+        match (self.lost, child) {
+            (true, _) => Code::Lost as u8,
+            (false, Ended::Exited(code)) => code,
+            (false, Ended::Signaled(signal)) => signal.saturating_add(128),
         }
     }
 
@@ -205,6 +230,30 @@ mod tests {
         assert!(supervisor.may_bury(|| false));
         supervisor.look(at(10, 10, false));
         assert!(supervisor.may_bury(|| true));
+    }
+
+    #[test]
+    fn who_makes_room_gets_term_at_once_and_kill_in_the_end_and_has_lost_nothing() {
+        let mut supervisor = Supervisor::new(Duration::from_secs(10));
+        assert_eq!(supervisor.look(at(1, 11, false)), None);
+        supervisor.make_room(Duration::from_secs(4));
+        assert_eq!(supervisor.look(at(1, 11, false)), Some(Terminate));
+        assert_eq!(supervisor.rest(Duration::from_millis(3_900)), Duration::from_millis(100));
+        assert_eq!(supervisor.look(at(3, 13, false)), None);
+        assert!(!supervisor.may_bury(|| true), "its group is to make room too");
+        assert_eq!(supervisor.exit_code(Ended::Signaled(15)), 143);
+        assert_eq!(supervisor.look(at(4, 14, false)), Some(Kill));
+        assert!(supervisor.told() && !supervisor.lost() && supervisor.may_bury(|| true));
+    }
+
+    #[test]
+    fn who_makes_room_while_the_lock_is_lost_has_lost_it_and_is_killed_at_its_end() {
+        let mut supervisor = Supervisor::new(Duration::from_secs(10));
+        supervisor.make_room(Duration::from_secs(30));
+        assert_eq!(supervisor.look(at(1, 11, false)), Some(Terminate));
+        assert_eq!(supervisor.look(at(10, 11, false)), None);
+        assert_eq!(supervisor.look(at(11, 11, false)), Some(Kill), "promise 1");
+        assert_eq!(supervisor.exit_code(Ended::Exited(0)), 76);
     }
 
     #[test]

@@ -86,6 +86,7 @@ fn named(route: &Route) -> Option<(String, &Name)> {
         Route::Elect(name) => ("/leader/election/{}", name),
         Route::Leader(name) => ("/leader/{}", name),
         Route::Resign(name) => ("/leader/{}/resign", name),
+        Route::Proclaim(name) => ("/leader/{}/proclaim", name),
         Route::Observe(name) => ("/leader/{}/observe", name),
         Route::Service(name) => ("/services/{}", name),
         _ => return None,
@@ -163,7 +164,9 @@ impl Events for Told {
         let lock = machine::key(0);
         let lock_id = LockId::new(machine::session(1), Token(self.0), &lock);
         let text = "x".repeat(limits::LABEL_BYTES);
-        let (key, what) = match self.0 % 6 {
+        let election = machine::key(5);
+        let leads = LockId::new(machine::session(1), Token(self.0), &election);
+        let (key, what) = match self.0 % 10 {
             0 => {
                 let (mode, value) = (Mode::Semaphore { permits: 3 }, Some(text.clone()));
                 (lock, What::Granted { lock_id, mode, holder: text, value })
@@ -175,7 +178,7 @@ impl Events for Told {
                     What::Configured { version: Version(self.0), deleted: false, content_type: text, size: 100, value };
                 (Key::config(lock.name), what)
             }
-            4 => {
+            8 => {
                 let what = What::Registered {
                     instance: Name::new(&text).expect("a name"),
                     session: machine::session(1),
@@ -188,6 +191,19 @@ impl Events for Told {
                 (Key::service(lock.name), what)
             }
             3 => return Err(WatchError::Compacted { resume: self.token() }),
+            4 => {
+                let (mode, value) = (Mode::Exclusive, Some(text.clone()));
+                (election, What::Granted { lock_id: leads, mode, holder: text, value })
+            }
+            5 => {
+                let (holder, value, acquired) = (text.clone(), text, WallMs(u64::MAX));
+                (election, What::Proclaimed { lock_id: leads, holder, value, acquired })
+            }
+            6 => {
+                let (session, holder, value) = (machine::session(2), text.clone(), text);
+                (election, What::Enrolled { session, holder, value, priority: i32::MIN })
+            }
+            7 => (election, What::Ended { lock_id: leads, reason: EndReason::Released }),
             _ => std::future::pending().await,
         };
         let event = Event { revision: Revision(self.0), at: WallMs(u64::MAX), key, what };
@@ -226,7 +242,7 @@ impl Backend for Fake {
             Command::CloseSession { .. } => Outcome::Closing,
             Command::Acquire(_) => Outcome::Granted(grant(&key)),
             Command::Release { .. } => Outcome::Released,
-            Command::Renew { .. } => Outcome::Renewed(grant(&key)),
+            Command::Renew { .. } | Command::Proclaim { .. } => Outcome::Renewed(grant(&key)),
             Command::Break { .. } => Outcome::Broken(vec![grant(&key)]),
             Command::Configure(_) => Outcome::Configured(Configured {
                 version: Version(u64::MAX),
@@ -311,15 +327,6 @@ impl Backend for Fake {
         Ok([KeptAlive::Alive, KeptAlive::Ended, KeptAlive::Unknown][self.turn() % 3])
     }
 
-    async fn observe(&self, key: Key, _: Revision, wait: Duration) -> Result<(Option<Object>, Revision), Error> {
-        tokio::time::sleep(wait).await;
-        self.fails()?;
-        match machine::ask(&Query::Object { key }) {
-            Answer::Object(object) => Ok((object, Revision(7))),
-            other => panic!("an object was asked for: {other:?}"),
-        }
-    }
-
     fn map(&self) -> Arc<ShardMap> {
         Arc::default()
     }
@@ -390,7 +397,7 @@ const HEADERS: [&str; 12] = [
     "if-none-match",
 ];
 
-const CALLS: [&str; 27] = [
+const CALLS: [&str; 32] = [
     "/locks/{}/acquire",
     "/locks/{}/release",
     "/locks/{}/renew",
@@ -418,6 +425,11 @@ const CALLS: [&str; 27] = [
     "/services/{}",
     "/services/a/instances/{}",
     "/services/a/instances/{}/heartbeat",
+    "/leader/{}/proclaim",
+    "/webhooks",
+    "/webhooks/{}",
+    "/webhooks/{}/dead",
+    "/webhooks/{}/redrive",
 ];
 
 /// A whole call: method, path, query, headers, body, in parts.

@@ -369,6 +369,11 @@ enum Step {
     Restore,
     /// The clock moves.
     Pass(Length),
+    Proclaim {
+        id: Id,
+        value: u8,
+        request: Request,
+    },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -539,6 +544,10 @@ fn command(step: &Step, machine: &Machine) -> Option<Command> {
             epoch: RangeEpoch((*epoch).into()),
             incarnation: Incarnation(*incarnation),
         },
+        Step::Proclaim { id, value, request } => {
+            let (key, lock_id) = id.of(machine);
+            Command::Proclaim { request: request.id(), key, lock_id, value: "v".repeat(2 * usize::from(*value)) }
+        }
         Step::Restore | Step::Pass(_) => return None,
     })
 }
@@ -625,7 +634,16 @@ pub fn furnished() -> Machine {
         let acquire = Acquire { mode: if number % 8 < 5 { acquire.mode } else { Mode::Exclusive }, ..acquire };
         machine.follow(Term(1), batch(number.into(), vec![Command::Acquire(acquire)]));
     }
+    let Answer::Object(Some(Object { holders, .. })) = machine.query(&Query::Object { key: key(5) }) else {
+        panic!("somebody leads")
+    };
     let more = vec![
+        Command::Proclaim {
+            request: RequestId::Keyed { key: 77 },
+            key: key(5),
+            lock_id: holders[0].lock_id,
+            value: "stage 2".into(),
+        },
         Command::Pend { session: session(9) },
         Command::Attach { session: session(1), shard: ShardId(3) },
         Command::CloseSession { session: session(1) },

@@ -68,6 +68,8 @@ fn all_commands() -> Vec<Command> {
         ttl: Millis(5_000),
         metadata: Metadata::from([("host".to_owned(), "h".to_owned())]),
     };
+    let election = machine::key(5);
+    let leads = LockId::new(session, Token(1), &election);
     let request = RequestId::Native { seq: 3, low: 2 };
     let acquire = |n: u8| Acquire {
         mode: [Mode::Exclusive, Mode::Shared, Mode::Semaphore { permits: 2 }][usize::from(n % 3)],
@@ -96,6 +98,7 @@ fn all_commands() -> Vec<Command> {
         Command::Renew { request, key: key.clone(), lock_id, lease: Some(Millis(3_000)) },
         Command::Break { key: key.clone(), reason: "stuck".into() },
         Command::Cancel { session, request, key },
+        Command::Proclaim { request, key: election, lock_id: leads, value: "stage 2".into() },
     ];
     all.extend((0..4).map(|n| Command::Acquire(acquire(n))));
     all.extend((0..5).map(|n| machine::register(n, machine::session(n), n / 2, n, 3 * n)));
@@ -173,7 +176,6 @@ fn all_messages() -> Vec<Message> {
     bodies.push(shard(Op::ReadIndex));
     bodies.push(shard(Op::KeepAlive { session }));
     bodies.push(shard(Op::Watch { query: events(3, vec![("a", Kind::Lock, true)]), wait_ms: 50 }));
-    bodies.push(shard(Op::Observe { key: key.clone(), since: Revision(4), wait_ms: 50 }));
     let (from, to) = (ReplicaId(7), ReplicaId(8));
     bodies.extend(requests().into_iter().map(|request| Body::Raft { group, from, to, request }));
 
@@ -197,7 +199,6 @@ fn all_messages() -> Vec<Message> {
     };
     answers.extend([
         Response::KeptAlive(KeptAlive::Alive),
-        Response::Observed { object: None, revision: Revision(9) },
         Response::Map(Some(placement().map().clone())),
         Response::Status(Status { node: NodeId(1), version: "0.1.0".into(), groups: vec![status] }),
         Response::Done,
@@ -374,6 +375,7 @@ pub fn http_paths() -> Vec<Vec<u8>> {
         (1, "/api/v1/leader/election/x"),
         (0, "/api/v1/leader/a%20b/observe"),
         (1, "/api/v1/leader/x/resign"),
+        (1, "/api/v1/leader/x/proclaim"),
         (0, "/api/v1/sessions/00010000000000000000000000009f3c"),
         (2, "/api/v1/sessions/00010000000000000000000000009f3c"),
         (0, "/api/v1/services/a%2Fb"),
@@ -401,6 +403,7 @@ fn bodies() -> Vec<String> {
         r#"{"reason":"stuck"}"#.into(),
         r#"{"clientId":"w","ttl":10,"metadata":{"host":"h"}}"#.into(),
         format!(r#"{{"candidateId":"c","sessionId":"{session}","wait":2}}"#),
+        format!(r#"{{"value":"stage 2","sessionId":"{session}"}}"#),
         r#"{"checks":[{"name":"a","fencingToken":1},{"name":"b","fencingToken":9007199254740991}]}"#.into(),
         format!(
             r#"{{"requests":[{{"method":"POST","path":"/locks/a/acquire","body":{acquire}}},{{"method":"GET","path":"/api/v1/locks?limit=2"}}]}}"#
@@ -453,7 +456,7 @@ pub fn http_streams() -> Vec<Vec<u8>> {
         format!("{}{}", post("/sessions", &all[3]), post("/fence/check", &all[5])),
         "POST /api/v1/sessions HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"cli\r\n0\r\n\r\n"
             .into(),
-        "GET /api/v1/leader/a/observe HTTP/1.1\r\nHost: h\r\nLast-Event-ID: 3\r\n\r\n".into(),
+        "GET /api/v1/leader/a/observe HTTP/1.1\r\nHost: h\r\nLast-Event-ID: AQEBAQU0k7EF\r\n\r\n".into(),
         "POST /api/v1/sessions HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n".into(),
         "GET /api/v1/fence/auth HTTP/1.0\r\nX-Wardlock-Lock: a\r\nX-Wardlock-Token: 1\r\n\r\n".into(),
         format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(20_000)),
