@@ -188,8 +188,11 @@ impl Client {
     /// Reads linearizably: one object, one session, fences of one shard, or a page over all shards.
     pub fn read(&self, query: Query, patience: Duration) -> impl Future<Output = Result<Answer, Error>> + Send + '_ {
         match query {
-            Query::Sessions { .. } | Query::List { .. } | Query::Configs { .. } | Query::Services { .. } => {
-            Query::Sessions { .. } | Query::List { .. } | Query::Configs { .. } | Query::Hooks { .. } => {
+            Query::Sessions { .. }
+            | Query::List { .. }
+            | Query::Configs { .. }
+            | Query::Services { .. }
+            | Query::Hooks { .. } => {
                 Either::Right(self.read_page(query, patience))
             }
             Query::Fence { ref checks } if checks.is_empty() => {
