@@ -14,7 +14,7 @@ pub mod tls;
 pub use address::split_host_port;
 pub use client::{
     Builder, Candidate, Client, Clock, Config, ConfigError, ConnectError, Connected, Dialer, Election, Guard, Leader,
-    LeaderWatch, Leadership, Lock, LockError, OpenError, ServerError, Session, SessionState, Watch, WatchBuilder, WatchError,
-    WatchToken, Watched,
+    LeaderWatch, Leadership, Lock, LockError, OpenError, ServerError, Session, SessionState, Watch, WatchBuilder,
+    WatchError, WatchToken, Watched,
 };
 pub use error::Error;

@@ -484,7 +484,6 @@ impl Runner {
                 state.rounds -= 1;
                 match result {
                     Ok(()) => {
-                        let now = self.clock.now();
                         self.group.replica.machine(|machine| leader.serve(machine, reads));
                     }
                     Err(refusal) => {
