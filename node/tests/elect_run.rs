@@ -70,7 +70,7 @@ fn the_office_passes_to_a_higher_priority_by_handover_and_back_again() {
         wardlock().get_program().to_str().unwrap()
     );
     let (code, said) = run(&["run", "chief", "--candidate", "first", "--", "sh", "-c", &script]);
-    assert!(code == Some(0) && said.contains(r#""leaderId": "up and ready""#), "{code:?} {said}");
+    assert!(code == Some(0) && said.contains(r#""leaderId":"up and ready""#), "{code:?} {said}");
     assert_eq!(run(&["run", "chief", "--", "sh", "-c", "exit 7"]).0, Some(7));
     assert_eq!(leader().status, 404);
 
