@@ -64,6 +64,7 @@ use wardlock_machine::*;
 use wardlock_placement::{GroupId, MapVersion, NodeId, ShardMap};
 use wardlock_wire::{Body, KeptAlive, Op, Response, Status};
 
+pub(crate) use self::election::{News, Office};
 use self::{
     call::{Replied, Work},
     core::Core,
@@ -85,7 +86,6 @@ pub use self::{
     vital::SessionState,
     watch::{ParseTokenError, Watch, WatchBuilder, WatchError, WatchToken, Watched},
 };
-pub(crate) use self::election::{News, Office};
 use crate::{Error, random};
 
 /// A handle on a cluster.

@@ -485,7 +485,6 @@ impl Runner {
                 state.rounds -= 1;
                 match result {
                     Ok(()) => {
-                        let now = self.clock.now();
                         // Read before the state is: what is there by then is at least that.
                         let applied = self.group.replica.applied_index();
                         self.group.replica.machine(|machine| leader.serve(machine, applied, reads));

@@ -13,8 +13,8 @@ use bytes::BytesMut;
 use quinn::{ClientConfig, Connection, SendStream, crypto::rustls::QuicClientConfig};
 use tokio::runtime::Runtime;
 use wardlock_machine::{
-    Acquire, Command, Holder, Incarnation, Key, Kind, Metadata, Millis, Name, Outcome, Query, RangeEpoch, RequestId,
-    Revision, SessionId, ShardId, Term, Token,
+    Acquire, Command, Holder, Incarnation, Key, Kind, Metadata, Millis, Name, Outcome, Pattern, Query, RangeEpoch,
+    RequestId, Revision, SessionId, ShardId, Term, Token,
 };
 use wardlock_placement::{GroupId, NodeId, ReplicaId, Routes, hash_name};
 use wardlock_router::{

@@ -9,9 +9,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use wardlock_machine::{
-    Acquire, Answer, Command, Name, Object, Outcome, Pattern, Query, SessionId, Token, WallMs,
-};
+use wardlock_machine::{Acquire, Answer, Command, Name, Object, Outcome, Pattern, Query, SessionId, Token, WallMs};
 use wardlock_placement::{GroupId, NodeId, ShardMap};
 use wardlock_wire::{KeptAlive, Status};
 

@@ -6,9 +6,7 @@
 
 use std::time::Duration;
 
-use wardlock_machine::{
-    Acquire, Command, Grant, Key, LockId, Millis, Mode, Name, Object, Outcome, SessionId, limits,
-};
+use wardlock_machine::{Acquire, Command, Grant, Key, LockId, Millis, Mode, Name, Object, Outcome, SessionId, limits};
 
 use super::{
     Gateway,
@@ -46,7 +44,8 @@ impl<B: Backend> Gateway<B> {
         match self.write_acquire(acquire, &call, patience).await? {
             Outcome::Granted(grant) => Reply::ok(&ElectionView::led(&grant, true)),
             Outcome::AlreadyHeld(grant) => {
-                let same = render::candidate(&grant) == candidate || self.has_proclaimed(&grant, &key, patience).await?;
+                let same =
+                    render::candidate(&grant) == candidate || self.has_proclaimed(&grant, &key, patience).await?;
                 Reply::ok(&ElectionView::led(&grant, same))
             }
             Outcome::Held(by) | Outcome::WaitTimeout(by) => Reply::ok(&ElectionView::lost(&by)),

@@ -95,7 +95,8 @@ impl Shard {
     }
 
     fn goes(&self, number: u64) {
-        let (session, request) = (SessionId::new(Incarnation(7), number.into()), RequestId::Keyed { key: number.into() });
+        let (session, request) =
+            (SessionId::new(Incarnation(7), number.into()), RequestId::Keyed { key: number.into() });
         self.apply(Command::Cancel { session, request, key: boss() });
     }
 
@@ -200,8 +201,8 @@ async fn a_leader_learns_who_outranks_it_and_nobody_else() {
     let mut outranked = Box::pin(leadership.outranked());
     shard.stands(8, 3);
     shard.stands(9, -7);
-    // One that has gone again when it is looked for.
     assert!(timeout(SECOND, &mut outranked).await.is_err());
+    // One that has gone again when it is looked for.
     shard.stands(10, 4);
     shard.goes(10);
     assert!(timeout(10 * SECOND, &mut outranked).await.is_err(), "nobody who waits outranks it");
