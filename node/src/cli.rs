@@ -25,6 +25,7 @@ mod router;
 mod service;
 mod session;
 pub mod signals;
+mod stale;
 mod telling;
 mod view;
 mod watch;

@@ -192,9 +192,7 @@ impl Client {
             | Query::List { .. }
             | Query::Configs { .. }
             | Query::Services { .. }
-            | Query::Hooks { .. } => {
-                Either::Right(self.read_page(query, patience))
-            }
+            | Query::Hooks { .. } => Either::Right(self.read_page(query, patience)),
             Query::Fence { ref checks } if checks.is_empty() => {
                 Either::Right(ready(Ok(Answer::Fence(Vec::new()))).boxed())
             }

@@ -10,6 +10,8 @@ use wardlock_router::{
     webhook::{Origin, Targets},
 };
 
+use crate::dns::{self, DnsThread, ZONE};
+
 use super::{
     failure::{Failure, chain},
     gateway,
@@ -25,7 +27,9 @@ use super::{
 Beyond loopback it speaks HTTPS and asks for client certificates.
 
 Example:
-  wardlock router --seed wl1:7401 --seed wl2:7401 --http 127.0.0.1:7400 --certs /etc/wardlock/certs")]
+  wardlock router --seed wl1:7401 --seed wl2:7401 --http 127.0.0.1:7400 --certs /etc/wardlock/certs
+  wardlock router --seed wl1:7401 --certs certs --dns-listen 127.0.0.1:7453
+  dig @127.0.0.1 -p 7453 SRV payments.service.wardlock")]
 pub(super) struct RouterArgs {
     /// A node's QUIC address; the others are learned from it. May be repeated.
     #[arg(long, value_name = "HOST:PORT", required = true, value_parser = seed)]
@@ -48,6 +52,21 @@ pub(super) struct RouterArgs {
     /// repeated. [default: none, so this gateway takes no webhooks]
     #[arg(long, env = "WARDLOCK_WEBHOOK_TARGETS", value_name = "URL", value_delimiter = ',')]
     webhook_target: Vec<Origin>,
+    /// Where services are found by DNS, over UDP and TCP. [default: nowhere]
+    #[arg(long, env = "WARDLOCK_DNS_LISTEN", value_name = "IP:PORT")]
+    dns_listen: Option<SocketAddr>,
+
+    /// The zone that DNS answers for.
+    #[arg(long, env = "WARDLOCK_DNS_ZONE", value_name = "NAME", default_value = ZONE)]
+    dns_zone: String,
+
+    /// How many seconds others may remember what DNS answers: 0 or 1.
+    #[arg(long, env = "WARDLOCK_DNS_TTL", value_name = "SECONDS", default_value_t = 0)]
+    dns_ttl: u32,
+
+    /// Lets DNS listen beyond loopback. It knows no certificates: whoever reaches it learns where services are.
+    #[arg(long)]
+    dns_beyond_loopback: bool,
 }
 
 fn seed(text: &str) -> Result<String, String> {
@@ -72,6 +91,11 @@ async fn serve(args: RouterArgs) -> Result<ExitCode, Failure> {
         true => None,
         false => Some(gateway::mutual_tls(&args.certs, "client")?),
     };
+    let dns = args.dns_listen.map(|listen| {
+        let settings = dns::Settings::new(listen, &args.dns_zone, args.dns_ttl, args.dns_beyond_loopback);
+        settings.map_err(|e| Failure::usage(format!("--{}: {e}", e.field().replace('_', "-"))))
+    });
+    let dns = dns.transpose()?;
     let listener = gateway::listen(args.http).await?;
     let connecting = Client::builder().cluster(&args.cluster).identity(identity);
     let seeds = args.seed.join(",");
@@ -79,6 +103,8 @@ async fn serve(args: RouterArgs) -> Result<ExitCode, Failure> {
         connected = connecting.connect_at(&seeds) => connected.map_err(|e| Failure::error(chain(&e)))?,
         _ = stop.wait() => return Ok(ExitCode::SUCCESS),
     };
+    let failed = |e: std::io::Error| Failure::error(format!("--dns-listen: {e}"));
+    let _dns = dns.map(|dns| DnsThread::start(dns, client.clone()).map_err(failed)).transpose()?;
     tracing::info!(http = %args.http, "ready");
     let stopping = CancellationToken::new();
     let targets = Targets::new(args.webhook_target, []);

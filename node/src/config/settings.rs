@@ -42,6 +42,8 @@ pub struct Settings {
     pub certs_hint: Option<PathBuf>,
     /// Where webhooks may go.
     pub webhooks: crate::hooks::Settings,
+    /// What its DNS listener serves, if it has one.
+    pub dns: Option<crate::dns::Settings>,
 }
 
 /// Raft's timing. Always `heartbeat × 2.5 < election_min + election_max` and

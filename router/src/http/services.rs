@@ -38,13 +38,15 @@ impl<B: Backend> Gateway<B> {
         let prefix = params.take("prefix")?.unwrap_or_default();
         let after = params.take("after")?;
         let limit = params.limit()?;
+        let consistency = params.consistency()?;
         params.finish()?;
         let query = Query::Services { prefix, after, limit };
-        let Answer::Services(found) = self.backend().read(query, call.patience).await? else { return Err(other()) };
+        let (answer, age) = self.ask(query, consistency, call.patience).await?;
+        let Answer::Services(found) = answer else { return Err(other()) };
         let next = (found.len() >= limit as usize).then(|| found.last().map(|last| &last.service)).flatten();
         let services =
             found.iter().map(|of| ServiceDoc { service: &of.service, total: of.total, healthy: of.healthy }).collect();
-        Reply::ok(&ServiceList { services, next })
+        age.on(Reply::ok(&ServiceList { services, next }))
     }
 
     pub(super) async fn service(&self, service: Name, call: Call<'_>) -> Result<Reply, Problem> {
@@ -53,24 +55,31 @@ impl<B: Backend> Gateway<B> {
         let tag = params.take_long("tag", limits::LABEL_BYTES)?;
         let after = params.take("after")?;
         let limit = params.limit()?;
+        let consistency = params.consistency()?;
         params.finish()?;
         let query = Query::Service { key: Key::service(service.clone()), healthy, tag, after, limit };
-        let Answer::Service(page) = self.backend().read(query, call.patience).await? else { return Err(other()) };
+        let (answer, age) = self.ask(query, consistency, call.patience).await?;
+        let Answer::Service(page) = answer else { return Err(other()) };
         let next = page.instances.last().filter(|_| page.more).map(|last| &last.instance);
-        Reply::ok(&Page {
+        age.on(Reply::ok(&Page {
             service: ServiceDoc { service: &service, total: page.total, healthy: page.healthy },
             instances: page.instances.iter().map(|view| InstanceDoc::new(&service, view)).collect(),
             next,
             revision: page.revision,
-        })
+        }))
     }
 
     pub(super) async fn instance(&self, service: Name, id: Name, call: Call<'_>) -> Result<Reply, Problem> {
-        call.params()?.finish()?;
-        match self.look(&service, &id, &call).await? {
+        let mut params = call.params()?;
+        let consistency = params.consistency()?;
+        params.finish()?;
+        let query = Query::Instance { key: Key::service(service.clone()), instance: id };
+        let (answer, age) = self.ask(query, consistency, call.patience).await?;
+        let Answer::Instance(found) = answer else { return Err(other()) };
+        age.on(match found {
             Some(view) => Reply::ok(&InstanceDoc::new(&service, &view)),
             None => Err(missing()),
-        }
+        })
     }
 
     async fn look(&self, service: &Name, id: &Name, call: &Call<'_>) -> Result<Option<InstanceView>, Problem> {
