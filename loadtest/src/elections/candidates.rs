@@ -2,9 +2,10 @@
 //!
 //! It has one session and stands where a line on stdin says, `stand NAME`, and resigns where one says `resign NAME`; it
 //! says on stdout what becomes of it: `leads NAME TOKEN AT`, `resigns NAME TOKEN AT`, `lost NAME TOKEN AT`, with the time
-//! in nanoseconds of the machine's monotonic clock. Who has resigned stands again. With stdin it ends.
+//! in nanoseconds of the machine's monotonic clock. Who has resigned stands again, and so do all with a new session where
+//! theirs is lost. With stdin it ends.
 
-use std::{cell::RefCell, collections::BTreeMap, path::PathBuf, process::ExitCode, rc::Rc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, rc::Rc, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
@@ -53,38 +54,41 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
 
 async fn stand_and_resign(options: &Options) -> anyhow::Result<ExitCode> {
     let client = super::client(&options.server, &options.certs).await?;
-    let session = client.session(options.called.as_str()).ttl(options.ttl).open().await.context("no session")?;
-    println!("ready");
-    let resigns: Rc<RefCell<BTreeMap<String, Rc<Notify>>>> = Rc::default();
     let (tell, mut told) = mpsc::channel(1_000);
     std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
         // Ends with stdin, or when nobody listens any more.
         let mut lines = std::io::stdin().lines().map_while(Result::ok);
         while lines.next().is_some_and(|line| tell.blocking_send(line).is_ok()) {}
     })?;
-    let lost = session.cancelled();
+    let mut standing: BTreeMap<String, Rc<Notify>> = BTreeMap::new();
+    let mut is_first = true;
     loop {
-        let line = tokio::select! {
-            line = told.recv() => line,
-            () = lost.cancelled() => None,
-        };
-        let Some(line) = line else { break };
-        match line.split_once(' ') {
-            Some(("stand", name)) => {
-                let resign = Rc::new(Notify::new());
-                resigns.borrow_mut().insert(name.to_owned(), Rc::clone(&resign));
-                tokio::task::spawn_local(stand(session.clone(), name.to_owned(), resign));
+        let session = client.session(options.called.as_str()).ttl(options.ttl).open().await.context("no session")?;
+        if std::mem::take(&mut is_first) {
+            println!("ready");
+        }
+        for (name, resign) in &standing {
+            tokio::task::spawn_local(stand(session.clone(), name.clone(), Rc::clone(resign)));
+        }
+        let lost = session.cancelled();
+        loop {
+            let line = tokio::select! {
+                line = told.recv() => line,
+                // Those who led say so; all stand anew.
+                () = lost.cancelled() => break,
+            };
+            let Some(line) = line else { return Ok(ExitCode::SUCCESS) };
+            match line.split_once(' ') {
+                Some(("stand", name)) => {
+                    let resign = Rc::new(Notify::new());
+                    standing.insert(name.to_owned(), Rc::clone(&resign));
+                    tokio::task::spawn_local(stand(session.clone(), name.to_owned(), resign));
+                }
+                Some(("resign", name)) => standing.get(name).into_iter().for_each(|resign| resign.notify_one()),
+                _ => anyhow::bail!("it is told {line:?}"),
             }
-            Some(("resign", name)) => resigns.borrow().get(name).into_iter().for_each(|resign| resign.notify_one()),
-            _ => anyhow::bail!("it is told {line:?}"),
         }
     }
-    if lost.is_cancelled() {
-        // Those who led say so.
-        tokio::time::sleep(PAUSE).await;
-        println!("the session is lost");
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Stands in an election for as long as there is a session.

@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(understand(3, "leads elections/7 9 12"), Some(leads));
         let left = Said::Left { process: 3, name, token: 9, at, how: How::Resigned };
         assert_eq!(understand(3, "resigns elections/7 9 12"), Some(left));
-        for other in ["", "leads elections/7 9", "leads elections/7 x 12", "the session is lost"] {
+        for other in ["", "leads elections/7 9", "leads elections/7 x 12", "Error: no session"] {
             assert_eq!(understand(3, other), None, "{other}");
         }
     }

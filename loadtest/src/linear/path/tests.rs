@@ -197,7 +197,7 @@ fn simulated(seed: u64, clients: Session, count: usize) -> History<What> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn what_one_path_answered_is_right_and_one_answer_made_wrong_is_not(seed in any::<u64>(), clients in 1_u32..12) {
