@@ -10,7 +10,7 @@ use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use wardlock_machine::{Counts, Effects, EndReason, Outcome};
+use wardlock_machine::{Counts, Effects, EndReason, Health, Outcome};
 use wardlock_placement::GroupId;
 
 /// Latency buckets, in seconds: from a memory access to a patient client.
@@ -85,6 +85,11 @@ fn describe() {
     describe_gauge!(
         "wardlock_configuration_bytes",
         "Bytes of the configuration in the shards that this node leads: current values, and earlier versions"
+    );
+    describe_gauge!("wardlock_services", "Services that have an instance, in the shards that this node leads");
+    describe_gauge!(
+        "wardlock_service_instances",
+        "Instances of services in the shards that this node leads, by health"
     );
     describe_gauge!("wardlock_watchers", "Watches that are open at this node's gateway");
     describe_histogram!("wardlock_watch_lag_seconds", "From what happened to its being told, by wall clocks");
@@ -229,6 +234,8 @@ pub struct NodeGauges {
     sessions: Gauge,
     configs: Gauge,
     config_bytes: [Gauge; 2],
+    services: Gauge,
+    instances: [(Health, Gauge); 3],
 }
 
 impl Default for NodeGauges {
@@ -242,6 +249,9 @@ impl Default for NodeGauges {
             configs: gauge!("wardlock_configurations"),
             config_bytes: ["current", "earlier"]
                 .map(|which| gauge!("wardlock_configuration_bytes", "versions" => which)),
+            services: gauge!("wardlock_services"),
+            instances: Health::ALL
+                .map(|health| (health, gauge!("wardlock_service_instances", "health" => health.name()))),
         }
     }
 }
@@ -258,6 +268,10 @@ impl NodeGauges {
         self.configs.set(totals.configs as f64);
         for (gauge, bytes) in self.config_bytes.iter().zip([totals.config_bytes, totals.config_old_bytes]) {
             gauge.set(bytes as f64);
+        }
+        self.services.set(totals.services as f64);
+        for (health, gauge) in &self.instances {
+            gauge.set(totals.instances.of(*health) as f64);
         }
     }
 }

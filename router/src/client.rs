@@ -44,6 +44,8 @@ mod janitor;
 mod keeper;
 mod lock;
 mod requests;
+mod service_watch;
+mod services;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -76,6 +78,8 @@ pub use self::{
     election::{Election, LeaderWatch, Leadership},
     guard::Guard,
     lock::{Lock, LockError},
+    service_watch::{Endpoint, ServiceWatch},
+    services::{RegisterError, Registering, Registration, Service},
     session::{OpenError, Session, SessionBuilder},
     vital::SessionState,
     watch::{ParseTokenError, Watch, WatchBuilder, WatchError, WatchToken, Watched},
@@ -182,7 +186,7 @@ impl Client {
     /// Reads linearizably: one object, one session, fences of one shard, or a page over all shards.
     pub fn read(&self, query: Query, patience: Duration) -> impl Future<Output = Result<Answer, Error>> + Send + '_ {
         match query {
-            Query::Sessions { .. } | Query::List { .. } | Query::Configs { .. } => {
+            Query::Sessions { .. } | Query::List { .. } | Query::Configs { .. } | Query::Services { .. } => {
                 Either::Right(self.read_page(query, patience))
             }
             Query::Fence { ref checks } if checks.is_empty() => {
@@ -206,6 +210,9 @@ impl Client {
                 Query::Sessions { after, limit } => self.sessions(after, limit, patience).await.map(Answer::Sessions),
                 Query::Configs { prefix, after, limit } => {
                     self.configs(&prefix, after.as_deref(), limit, patience).await.map(Answer::Configs)
+                }
+                Query::Services { prefix, after, limit } => {
+                    self.services(&prefix, after.as_deref(), limit, patience).await.map(Answer::Services)
                 }
                 query => self.list(query, patience).await.map(Answer::List),
             }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{blob::Blob, ids::*};
+use crate::{blob::Blob, ids::*, instance::*};
 
 /// What people attach to a session or a grant: host, pid, user, reason, trace id.
 pub type Metadata = BTreeMap<String, String>;
@@ -309,6 +309,34 @@ pub enum Command {
 
     /// Changes a path of the configuration.
     Configure(Configure),
+
+    // Services.
+    /// Registers an instance of a service.
+    Register(Register),
+    /// Takes an instance of a service off.
+    Deregister {
+        /// Makes a repeat harmless for [`limits::KEY_LIFE`](crate::limits::KEY_LIFE).
+        request: u128,
+        /// The service.
+        key: Key,
+        /// Which of its instances.
+        instance: Name,
+        /// Only if it is this session's.
+        session: Option<SessionId>,
+    },
+    /// Says how an instance fares.
+    ReportHealth {
+        /// Makes a repeat harmless for [`limits::KEY_LIFE`](crate::limits::KEY_LIFE).
+        request: u128,
+        /// The service.
+        key: Key,
+        /// Which of its instances.
+        instance: Name,
+        /// Whose it is.
+        session: SessionId,
+        /// How it fares.
+        health: Health,
+    },
 }
 
 impl Command {
@@ -325,6 +353,9 @@ impl Command {
                 | Command::Break { .. }
                 | Command::Cancel { .. }
                 | Command::Configure(_)
+                | Command::Register(_)
+                | Command::Deregister { .. }
+                | Command::ReportHealth { .. }
         )
     }
 
@@ -333,6 +364,7 @@ impl Command {
         match self {
             Command::OpenSession { .. } | Command::Acquire(_) | Command::Pend { .. } | Command::Attach { .. } => true,
             Command::Configure(ask) => ask.change != Change::Delete,
+            Command::Register(_) => true,
             _ => false,
         }
     }
@@ -348,8 +380,11 @@ impl Command {
             | Command::Confirm { session, .. }
             | Command::Unpend { session, .. }
             | Command::Drop { session, .. }
-            | Command::Cancel { session, .. } => Some(*session),
+            | Command::Cancel { session, .. }
+            | Command::ReportHealth { session, .. } => Some(*session),
             Command::Acquire(acquire) => Some(acquire.session),
+            Command::Register(ask) => Some(ask.session),
+            Command::Deregister { session, .. } => *session,
             Command::Release { lock_id, .. } | Command::Renew { lock_id, .. } => Some(lock_id.session),
             Command::SetRange { .. }
             | Command::Tick
@@ -368,7 +403,10 @@ impl Command {
             Command::Release { key, .. }
             | Command::Renew { key, .. }
             | Command::Break { key, .. }
-            | Command::Cancel { key, .. } => Some(key),
+            | Command::Cancel { key, .. }
+            | Command::Deregister { key, .. }
+            | Command::ReportHealth { key, .. } => Some(key),
+            Command::Register(ask) => Some(&ask.key),
             _ => None,
         }
     }
@@ -500,6 +538,19 @@ pub enum Outcome {
     },
     /// The path has no value to delete, or the version to roll back to is not kept or was a deletion.
     NoConfig,
+    /// The instance is registered.
+    Registered(Registered),
+    /// The instance is registered no more.
+    Deregistered(Deregistered),
+    /// How the instance fares is on record.
+    HealthReported {
+        /// The shard's revision at which the instance became what it is.
+        revision: Revision,
+    },
+    /// No instance of this id is registered; nothing was done.
+    NoInstance,
+    /// The instance is registered by another session; nothing was done.
+    ForeignInstance,
 }
 
 /// Which bound was reached.
@@ -521,6 +572,10 @@ pub enum Limit {
     Configs,
     /// The bytes of one shard's configuration.
     ConfigBytes,
+    /// Instances of one shard's services.
+    Instances,
+    /// The bytes of these.
+    InstanceBytes,
 }
 
 /// What an apply did besides answering its own commands. The leader's shell acts on it; followers drop it.

@@ -20,6 +20,7 @@ use crate::{
     ids::*,
     limits, planted,
     query::{ConfigView, Event, What},
+    requests::Requests,
 };
 
 /// One version of a path.
@@ -82,8 +83,7 @@ impl Versions {
     }
 }
 
-/// What a request was answered. A refusal is kept as well: whoever was told that nothing was done must not see it done
-/// after all, by an earlier attempt of the same request that comes late.
+/// What a request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Kept {
     Configured(Configured),
@@ -109,10 +109,7 @@ pub(crate) struct Configs {
     paths: BTreeMap<Name, Versions>,
     /// The highest version that a forgotten path had.
     floor: Version,
-    /// Requests that were answered, oldest first, and until when that is remembered.
-    answered: VecDeque<(Stamp, u128)>,
-    /// What they were answered.
-    answers: BTreeMap<u128, Kept>,
+    requests: Requests<Kept>,
     /// Index: what is history, by the revision at which it was made.
     #[serde(skip)]
     old: BTreeMap<Revision, Name>,
@@ -167,28 +164,6 @@ impl Configs {
         let starting = self.paths.range((from, Bound::Unbounded));
         let starting = starting.take_while(move |(name, _)| name.as_str().starts_with(prefix));
         starting.filter_map(|(name, versions)| Some((name, versions.current()?)))
-    }
-
-    /// What a request was answered, while that is remembered.
-    fn answered(&mut self, request: u128, now: Stamp) -> Option<Kept> {
-        while let Some((until, first)) = self.answered.front().copied()
-            && until <= now
-        {
-            self.answered.pop_front();
-            self.answers.remove(&first);
-        }
-        self.answers.get(&request).copied().filter(|_| !planted!("config-no-dedup"))
-    }
-
-    fn answer(&mut self, request: u128, now: Stamp, answer: Kept) {
-        if self.answers.insert(request, answer).is_none() {
-            self.answered.push_back((now.after(limits::KEY_LIFE), request));
-        }
-        if self.answered.len() > limits::KEYS_PER_SHARD
-            && let Some((_, oldest)) = self.answered.pop_front()
-        {
-            self.answers.remove(&oldest);
-        }
     }
 
     /// Makes the next version of a path.
@@ -287,17 +262,11 @@ impl Configs {
             }
         }
         self.paths = paths;
-        let requests = self.answered.iter().map(|(_, request)| request);
-        let life = now.after(limits::KEY_LIFE);
         sound
             && self.old_bytes <= limits::CONFIG_OLD_BYTES
             && self.live <= limits::CONFIGS
             && self.live_bytes <= limits::CONFIG_BYTES
-            && self.answered.len() == self.answers.len()
-            && self.answered.len() <= limits::KEYS_PER_SHARD
-            && requests.collect::<std::collections::BTreeSet<_>>().len() == self.answers.len()
-            && self.answered.iter().all(|(until, request)| *until <= life && self.answers.contains_key(request))
-            && self.answered.iter().zip(self.answered.iter().skip(1)).all(|(a, b)| a.0 <= b.0)
+            && self.requests.is_sound(now)
     }
 }
 
@@ -306,15 +275,13 @@ impl Configs {
 pub(crate) struct ConfigsBefore {
     paths: BTreeMap<Name, Versions>,
     floor: Version,
-    answered: VecDeque<(Stamp, u128)>,
-    answers: BTreeMap<u128, Configured>,
+    requests: Requests<Configured>,
 }
 
 impl From<ConfigsBefore> for Configs {
     fn from(before: ConfigsBefore) -> Configs {
-        let ConfigsBefore { paths, floor, answered, answers } = before;
-        let answers = answers.into_iter().map(|(request, done)| (request, Kept::Configured(done))).collect();
-        Configs { paths, floor, answered, answers, ..Configs::default() }
+        let ConfigsBefore { paths, floor, requests } = before;
+        Configs { paths, floor, requests: requests.map(Kept::Configured), ..Configs::default() }
     }
 }
 
@@ -336,13 +303,14 @@ impl Configs {
         if !fields::configure(&ask) {
             return Outcome::Limit(Limit::Field);
         }
-        if let Some(answer) = self.answered(ask.request, at.stamp) {
+        let answered = self.requests.recall(ask.request, at.stamp).filter(|_| !planted!("config-no-dedup"));
+        if let Some(answer) = answered {
             return answer.into();
         }
         let request = ask.request;
         let answer = self.decide(ask, at, revision, events);
         if !(planted!("config-refusals-forgotten") && !matches!(answer, Kept::Configured(_))) {
-            self.answer(request, at.stamp, answer);
+            self.requests.keep(request, at.stamp, answer);
         }
         answer.into()
     }

@@ -1,8 +1,8 @@
 //! What happened in a shard, in the order in which it happened, for those who watch.
 //!
-//! Each revision of a shard is one event: a grant, the end of one, a change of the configuration. The newest events
-//! are kept in the state, so a watch goes on where it was when the leader changes or a node restarts. Locks change
-//! much more often than all else, so they have a ring of their own and push nothing else out.
+//! Each revision of a shard is one event: a grant, the end of one, a change of the configuration or of an instance.
+//! The newest events are kept in the state, so a watch goes on where it was when the leader changes or a node
+//! restarts. Locks change much more often than all else, so they have a ring of their own and push nothing else out.
 //!
 //! What was pushed out is known by its last revision (invariant 11): whoever asks for events after an earlier one is
 //! told that some are gone, and never is given what is left as if it were all.
@@ -11,7 +11,7 @@ use std::{cmp::Ordering, collections::VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{config::Configs, ids::*, limits, query::*};
+use crate::{config::Configs, fields, ids::*, limits, query::*};
 
 /// The newest events of one class.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ struct Ring {
     #[serde(skip)]
     bytes: usize,
 }
+
+/// What a tag takes in memory beside its text.
+const EVENT_TAG: usize = 24;
 
 /// How much one ring keeps.
 #[derive(Clone, Copy)]
@@ -48,6 +51,10 @@ impl Event {
             What::Granted { holder, value, .. } => holder.len() + value.as_ref().map_or(0, String::len),
             What::Ended { .. } => 0,
             What::Configured { content_type, .. } => content_type.len(),
+            What::Registered { instance, address, tags, .. } => {
+                instance.as_str().len() + address.len() + tags.iter().map(|tag| tag.len() + EVENT_TAG).sum::<usize>()
+            }
+            What::Deregistered { instance, .. } | What::Health { instance, .. } => instance.as_str().len(),
         };
         limits::EVENT_FIXED_BYTES + self.key.name.as_str().len() + texts
     }
@@ -63,6 +70,12 @@ impl Event {
             (What::Ended { lock_id, .. }, Kind::Lock | Kind::Election) => lock_id.tag == KeyTag::of(&self.key),
             (What::Configured { content_type, value, .. }, Kind::Config) => {
                 content_type.len() <= limits::LABEL_BYTES && value.is_none()
+            }
+            (What::Registered { instance, address, port, tags, .. }, Kind::Service) => {
+                fields::told(instance, address, *port, tags)
+            }
+            (What::Deregistered { instance, .. } | What::Health { instance, .. }, Kind::Service) => {
+                fields::label(instance.as_str())
             }
             _ => false,
         }
@@ -118,7 +131,7 @@ impl Events {
     pub(crate) fn push(&mut self, event: Event) {
         match event.key.kind {
             Kind::Lock => self.locks.push(event, LOCKS),
-            Kind::Election | Kind::Config => self.others.push(event, OTHERS),
+            Kind::Election | Kind::Config | Kind::Service => self.others.push(event, OTHERS),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The bounds of single fields, checked again when a command is applied: what a leader let through by
 //! mistake is answered [`Limit::Field`](crate::Limit::Field) on every replica alike.
 
-use crate::{command::*, ids::*, limits, query::Query};
+use crate::{command::*, ids::*, instance::*, limits, query::Query};
 
 impl Command {
     /// Whether every field is within its bounds. What is not is answered [`Limit::Field`] when it is applied;
@@ -13,6 +13,10 @@ impl Command {
             Command::Renew { lease: length, .. } => lease(*length),
             Command::Break { reason, .. } => label(reason),
             Command::Configure(ask) => configure(ask),
+            Command::Register(ask) => register(ask),
+            Command::Deregister { key, instance, .. } | Command::ReportHealth { key, instance, .. } => {
+                id(key, instance)
+            }
             _ => true,
         }
     }
@@ -31,7 +35,16 @@ impl Query {
                 patterns.len() <= limits::PATTERNS
                     && patterns.iter().all(|pattern| pattern.name.len() <= limits::NAME_BYTES)
             }
-            Query::Config { .. }
+            Query::Service { tag, after, .. } => {
+                tag.as_deref().is_none_or(label) && after.as_ref().is_none_or(|after| after.len() <= limits::NAME_BYTES)
+            }
+            Query::Services { prefix, after, .. } => {
+                prefix.len() <= limits::NAME_BYTES
+                    && after.as_ref().is_none_or(|after| after.len() <= limits::NAME_BYTES)
+            }
+            Query::Sample { count, .. } => *count as usize <= limits::SAMPLE,
+            Query::Instance { .. }
+            | Query::Config { .. }
             | Query::Versions { .. }
             | Query::Object { .. }
             | Query::Session { .. }
@@ -67,7 +80,7 @@ pub(crate) fn lease(lease: Option<Millis>) -> bool {
 pub(crate) fn mode(kind: Kind, mode: Mode) -> bool {
     match (kind, mode) {
         (Kind::Lock | Kind::Election, Mode::Exclusive) => true,
-        (Kind::Election | Kind::Config, _) => false,
+        (Kind::Election | Kind::Config | Kind::Service, _) => false,
         (Kind::Lock, Mode::Shared) => true,
         (Kind::Lock, Mode::Semaphore { permits }) => (1..=limits::HOLDERS).contains(&(permits as usize)),
     }
@@ -78,7 +91,7 @@ pub(crate) fn acquire(acquire: &Acquire) -> bool {
     let candidate = match acquire.key.kind {
         Kind::Lock => true,
         Kind::Election => acquire.value.is_some(),
-        Kind::Config => false,
+        Kind::Config | Kind::Service => false,
     };
     candidate
         && mode(acquire.key.kind, acquire.mode)
@@ -101,4 +114,38 @@ pub(crate) fn configure(ask: &Configure) -> bool {
         Change::Delete | Change::Rollback { .. } => true,
     };
     change && ask.key.kind == Kind::Config
+}
+
+/// An instance's id in its service.
+pub(crate) fn id(key: &Key, id: &Name) -> bool {
+    key.kind == Kind::Service && label(id.as_str())
+}
+
+/// An instance as it is registered.
+pub(crate) fn register(ask: &Register) -> bool {
+    id(&ask.key, &ask.instance) && instance(&ask.instance, &ask.spec)
+}
+
+/// What an instance says of itself.
+pub(crate) fn instance(id: &Name, spec: &InstanceSpec) -> bool {
+    told(id, &spec.address, spec.port, &spec.tags) && metadata(&spec.metadata)
+}
+
+/// What those who watch are told of an instance.
+pub(crate) fn told(id: &Name, at: &str, port: u16, tags: &[String]) -> bool {
+    label(id.as_str())
+        && address(at)
+        && port != 0
+        && tags.len() <= limits::TAGS
+        && tags.iter().all(|tag| !tag.is_empty() && label(tag))
+        && tags.is_sorted_by(|a, b| a < b)
+}
+
+/// An IP address, or a host name: letters, digits, hyphens and underscores, between dots.
+pub(crate) fn address(text: &str) -> bool {
+    let part = |part: &str| {
+        (1..=63).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    let name = text.strip_suffix('.').unwrap_or(text);
+    text.len() <= limits::ADDRESS_BYTES && (text.parse::<std::net::IpAddr>().is_ok() || name.split('.').all(part))
 }

@@ -149,6 +149,7 @@ impl KeyTag {
             Kind::Lock => 0,
             Kind::Election => 1,
             Kind::Config => 2,
+            Kind::Service => 3,
         };
         let bytes = [kind].into_iter().chain(key.name.as_str().bytes());
         KeyTag(bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)))
@@ -287,6 +288,8 @@ pub enum Kind {
     Election,
     /// A configuration's path.
     Config,
+    /// A service: its instances.
+    Service,
 }
 
 /// The full name of an object in a shard.
@@ -312,6 +315,11 @@ impl Key {
     /// The key of the configuration at the path `name`.
     pub fn config(name: Name) -> Key {
         Key { kind: Kind::Config, name }
+    }
+
+    /// The key of the service called `name`.
+    pub fn service(name: Name) -> Key {
+        Key { kind: Kind::Service, name }
     }
 }
 

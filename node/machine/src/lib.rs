@@ -54,6 +54,8 @@
 //!     above every path that was forgotten.
 //! 11. Every revision is one event, and events come in the order of revisions. Whoever asks for what happened after a
 //!     revision is given all of it that it asked for, or told that some is no longer kept.
+//! 12. Whoever has registered an instance of a service is attached, and the instance goes with the attachment.
+//! 13. A sample of a service is of healthy instances, each once, and of weight 0 only where all others are in it.
 //!
 //! # What it costs
 //!
@@ -78,6 +80,7 @@ mod events;
 mod fields;
 mod holders;
 pub mod ids;
+mod instance;
 mod ledger;
 pub mod limits;
 mod links;
@@ -88,7 +91,9 @@ pub mod planted;
 pub mod query;
 mod queue;
 mod rare;
+mod requests;
 mod seat;
+mod services;
 mod session;
 mod snapshot;
 mod table;
@@ -97,6 +102,7 @@ mod view;
 pub use blob::Blob;
 pub use command::*;
 pub use ids::*;
+pub use instance::*;
 pub use machine::{Attachment, Machine};
 pub use query::*;
 pub use snapshot::RestoreError;

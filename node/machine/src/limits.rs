@@ -23,7 +23,7 @@ pub const LEASE_MAX: Millis = Millis(30 * 24 * 3_600_000);
 pub const HOLDERS: usize = 10_000;
 /// The most waiters of one lock.
 pub const WAITERS: usize = 20_000;
-/// The most grants and waiters of one session in one shard.
+/// The most grants, waiters and instances of one session in one shard.
 pub const GRANTS_PER_SESSION: usize = 10_000;
 /// The most sessions that one shard is home of.
 pub const SESSIONS: usize = 200_000;
@@ -64,6 +64,18 @@ pub const EVENT_FIXED_BYTES: usize = 128;
 pub const EVENT_VALUE_BYTES: usize = 16 << 10;
 /// The most patterns of one question for events.
 pub const PATTERNS: usize = 64;
+/// The longest address of an instance, in bytes: of a host name.
+pub const ADDRESS_BYTES: usize = 255;
+/// The most tags of an instance; each has at most [`LABEL_BYTES`].
+pub const TAGS: usize = 32;
+/// The most instances of one shard's services.
+pub const INSTANCES: usize = 100_000;
+/// The most bytes of their texts, with [`INSTANCE_FIXED_BYTES`] for each.
+pub const INSTANCE_BYTES: usize = 64 << 20;
+/// What an instance counts for beside its texts.
+pub const INSTANCE_FIXED_BYTES: usize = 256;
+/// The most instances of one sample.
+pub const SAMPLE: usize = 32;
 /// How long a keyed answer is kept.
 pub const KEY_LIFE: Millis = Millis(600_000);
 /// How many released lock ids are remembered for one session in one shard.

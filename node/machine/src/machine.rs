@@ -10,6 +10,7 @@ use crate::{
     locks::{LockAt, Locks},
     planted,
     query::*,
+    services::Services,
     session::Home,
 };
 
@@ -29,6 +30,7 @@ pub struct Machine {
     pub(crate) ledger: Ledger,
     pub(crate) home: Home,
     pub(crate) configs: Configs,
+    pub(crate) services: Services,
 }
 
 /// How far a session's attachment to this shard has come.
@@ -142,6 +144,14 @@ impl Machine {
             Command::Configure(ask) => {
                 let Ledger { counters: Counters { now, revision, .. }, events, .. } = &mut self.ledger;
                 self.configs.configure(ask, &Now { stamp: *now, wall: cx.wall }, revision, events)
+            }
+
+            Command::Register(ask) => self.register(ask, cx),
+            Command::Deregister { request, key, instance, session } => {
+                self.deregister(request, &key, &instance, session, cx)
+            }
+            Command::ReportHealth { request, key, instance, session, health } => {
+                self.report_health(request, &key, &instance, session, health, cx)
             }
         };
         outcome.into()
@@ -314,6 +324,9 @@ impl Machine {
             configs: self.configs.live() as u64,
             config_bytes: self.configs.bytes().0 as u64,
             config_old_bytes: self.configs.bytes().1 as u64,
+            services: self.services.len() as u64,
+            instances: self.services.tally(),
+            instance_bytes: self.services.bytes() as u64,
             ..self.ledger.counts
         }
     }

@@ -7,6 +7,7 @@ use crate::{
     blob::Blob,
     command::{EndReason, Grant, Metadata, Mode},
     ids::*,
+    instance::*,
 };
 
 /// A question to one shard.
@@ -79,6 +80,44 @@ pub enum Query {
         /// At most so many; capped by the machine.
         limit: u32,
     },
+    /// A page of a service's instances, in the order of their ids.
+    Service {
+        /// Which service.
+        key: Key,
+        /// Only healthy ones.
+        healthy: bool,
+        /// Only those with this tag.
+        tag: Option<String>,
+        /// Only ids after this one.
+        after: Option<String>,
+        /// At most so many; capped by the machine.
+        limit: u32,
+    },
+    /// One instance of a service.
+    Instance {
+        /// Of which service.
+        key: Key,
+        /// Which.
+        instance: Name,
+    },
+    /// A page of the services that have an instance here, in the order of their names.
+    Services {
+        /// Only names that start so.
+        prefix: String,
+        /// Only names after this one.
+        after: Option<String>,
+        /// At most so many; capped by the machine.
+        limit: u32,
+    },
+    /// Some healthy instances of a service, drawn by weight.
+    Sample {
+        /// Of which service.
+        key: Key,
+        /// At most so many, and at most [`limits::SAMPLE`](crate::limits::SAMPLE).
+        count: u32,
+        /// What chance comes from: the same seed draws the same from the same instances.
+        seed: u64,
+    },
 }
 
 /// Which objects events are asked for.
@@ -113,6 +152,14 @@ pub enum Answer {
     Configs(Vec<ConfigView>),
     /// In the order of revisions.
     Events(Result<EventPage, NoEvents>),
+    /// In the order of ids. Of a service that nobody registered it is empty.
+    Service(ServicePage),
+    /// `None` where it is not registered.
+    Instance(Option<InstanceView>),
+    /// In the order of names.
+    Services(Vec<ServiceView>),
+    /// In the order in which they were drawn, each once.
+    Sample(Vec<InstanceView>),
 }
 
 /// Something that happened to an object.
@@ -164,6 +211,38 @@ pub enum What {
         /// not kept twice.
         value: Option<Blob>,
     },
+    /// An instance of a service is registered, or what was registered under its id is replaced. Its metadata is to be
+    /// read.
+    Registered {
+        /// Which.
+        instance: Name,
+        /// The session with which it goes.
+        session: SessionId,
+        /// Where it is.
+        address: String,
+        /// On which port.
+        port: u16,
+        /// What it can be chosen by.
+        tags: Vec<String>,
+        /// Its share of what is sampled.
+        weight: u16,
+        /// How it fares.
+        health: Health,
+    },
+    /// An instance of a service is not registered any more.
+    Deregistered {
+        /// Which.
+        instance: Name,
+        /// Why.
+        reason: EndReason,
+    },
+    /// An instance of a service fares otherwise.
+    Health {
+        /// Which.
+        instance: Name,
+        /// How.
+        health: Health,
+    },
 }
 
 /// A page of events.
@@ -211,6 +290,53 @@ pub struct ConfigView {
     pub size: u32,
     /// The value, where it was asked for.
     pub value: Option<Blob>,
+}
+
+/// An instance of a service as it is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceView {
+    /// Which.
+    pub instance: Name,
+    /// What it says of itself.
+    pub spec: InstanceSpec,
+    /// The session with which it goes.
+    pub session: SessionId,
+    /// The session was opened for it alone.
+    pub private: bool,
+    /// The session's TTL.
+    pub ttl: Millis,
+    /// How it fares.
+    pub health: Health,
+    /// When it was registered, by wall time.
+    pub registered: WallMs,
+    /// The shard's revision when it last changed.
+    pub revision: Revision,
+}
+
+/// A page of a service's instances.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServicePage {
+    /// In the order of their ids; bounded by [`limits::ANSWER_BYTES`](crate::limits::ANSWER_BYTES), too.
+    pub instances: Vec<InstanceView>,
+    /// How many instances the service has in all.
+    pub total: u32,
+    /// How many of these are healthy.
+    pub healthy: u32,
+    /// More were asked for than are here: they come after the last one.
+    pub more: bool,
+    /// The shard's revision: what happens to the service from now on comes after it.
+    pub revision: Revision,
+}
+
+/// A service that has an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// Which.
+    pub service: Name,
+    /// How many instances it has in all.
+    pub total: u32,
+    /// How many of these are healthy.
+    pub healthy: u32,
 }
 
 /// Why a session cannot be shown.
@@ -301,6 +427,12 @@ pub struct Counts {
     pub config_bytes: u64,
     /// The bytes of earlier versions, as [`limits::CONFIG_OLD_BYTES`](crate::limits::CONFIG_OLD_BYTES) counts them.
     pub config_old_bytes: u64,
+    /// Services that have an instance.
+    pub services: u64,
+    /// Their instances.
+    pub instances: ByHealth,
+    /// The instances' bytes, as [`limits::INSTANCE_BYTES`](crate::limits::INSTANCE_BYTES) counts them.
+    pub instance_bytes: u64,
 }
 
 impl Counts {

@@ -201,6 +201,9 @@ pub(crate) struct Seat {
     /// Index: what it waits for.
     #[serde(skip)]
     pub(crate) waits: Links<Place>,
+    /// Index: the instances that it registered, each a service and an id, in order.
+    #[serde(skip)]
+    pub(crate) instances: Rare<(Name, Name)>,
 }
 
 impl Seat {
@@ -213,15 +216,38 @@ impl Seat {
             released: VecDeque::new(),
             held: Links::default(),
             waits: Links::default(),
+            instances: Rare::default(),
         }
     }
 
+    fn has(&self) -> usize {
+        self.held.len() + self.waits.len() + self.instances.len()
+    }
+
     pub(crate) fn is_at_limit(&self) -> bool {
-        self.held.len() + self.waits.len() >= limits::GRANTS_PER_SESSION
+        self.has() >= limits::GRANTS_PER_SESSION
     }
 
     pub(crate) fn is_over_limit(&self) -> bool {
-        self.held.len() + self.waits.len() > limits::GRANTS_PER_SESSION
+        self.has() > limits::GRANTS_PER_SESSION
+    }
+
+    /// Enters an instance, unless it is there.
+    pub(crate) fn add_instance(&mut self, service: &Name, id: &Name) {
+        let row = self.instances.make();
+        let instance = (service.clone(), id.clone());
+        if let Err(index) = row.binary_search(&instance) {
+            row.insert(index, instance);
+        }
+    }
+
+    pub(crate) fn remove_instance(&mut self, service: &Name, id: &Name) {
+        let index = self.instances.row().and_then(|row| row.binary_search(&(service.clone(), id.clone())).ok());
+        let index = index.expect("invariant 6: an instance is in its session's index");
+        self.instances.row_mut().map(|row| row.remove(index));
+        if self.instances.is_empty() {
+            self.instances = Rare::default();
+        }
     }
 
     pub(crate) fn remember_release(&mut self, token: Token) {

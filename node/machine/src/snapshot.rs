@@ -24,12 +24,13 @@ use crate::{
     machine::Machine,
     planted,
     seat::{Answers, Seat},
+    services::Services,
     session::Home,
 };
 
 /// The version of the form. The first had no configuration, the second no events and kept
-/// no refusals; both are read still.
-const VERSION: u16 = 3;
+/// no refusals, the third no services; all are read still.
+const VERSION: u16 = 4;
 
 /// Why bytes are not a machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,9 +59,10 @@ struct Image<'a> {
     home: &'a Home,
     configs: &'a Configs,
     events: &'a Events,
+    services: &'a Services,
 }
 
-/// Field for field an [`Image`], but for the configuration and the events behind it.
+/// Field for field an [`Image`], but for what came to it later and lies behind.
 #[derive(Deserialize)]
 struct Restored {
     counters: Counters,
@@ -82,6 +84,7 @@ impl Machine {
             home: &self.home,
             configs: &self.configs,
             events: &ledger.events,
+            services: &self.services,
         };
         postcard::to_stdvec(&(VERSION, image)).expect("plain data in memory always encodes")
     }
@@ -103,8 +106,14 @@ impl Machine {
         };
         let (mut events, rest) = match version {
             1 | 2 => (Events::unknown(restored.counters.revision), rest),
-            _ if planted!("events-forgotten-by-a-restore") => (Events::default(), &[][..]),
+            _ if planted!("events-forgotten-by-a-restore") => {
+                (Events::default(), postcard::take_from_bytes::<Events>(rest)?.1)
+            }
             _ => postcard::take_from_bytes::<Events>(rest)?,
+        };
+        let (mut services, rest) = match version {
+            1..=3 => (Services::default(), rest),
+            _ => postcard::take_from_bytes::<Services>(rest)?,
         };
         if !rest.is_empty() {
             return Err(RestoreError::Trailing(rest.len()));
@@ -118,8 +127,9 @@ impl Machine {
         let locks = check_locks(locks, &mut ledger)?;
         ensure(home.restore(), "the sessions at home")?;
         ensure(configs.restore(ledger.counters.revision, ledger.counters.now), "the configurations")?;
+        services.restore(&mut ledger).map_err(RestoreError::Broken)?;
         ensure(total >= ledger.grants.len() as u64, "fewer grants were given than are held")?;
-        Ok(Machine { locks, ledger, home, configs })
+        Ok(Machine { locks, ledger, home, configs, services })
     }
 
     /// A digest of the state: equal states, equal digests.

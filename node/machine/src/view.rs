@@ -23,7 +23,7 @@ impl Default for Room {
 
 impl Room {
     /// Takes so many bytes; false: they are no longer there, and nothing is from now on.
-    fn take(&mut self, bytes: usize) -> bool {
+    pub(crate) fn take(&mut self, bytes: usize) -> bool {
         let left = self.0.checked_sub(bytes);
         self.0 = left.unwrap_or(0);
         left.is_some()
@@ -148,6 +148,14 @@ impl Machine {
                 let named = self.configs.named(prefix, after.as_deref()).take(page(*limit));
                 Answer::Configs(named.map(|(path, entry)| entry.view(path, false)).collect())
             }
+            Query::Service { key, healthy, tag, after, limit } => {
+                Answer::Service(self.service_page(key, *healthy, tag.as_deref(), after.as_deref(), page(*limit)))
+            }
+            Query::Instance { key, instance } => Answer::Instance(self.instance(key, instance)),
+            Query::Services { prefix, after, limit } => {
+                Answer::Services(self.service_list(prefix, after.as_deref(), page(*limit)))
+            }
+            Query::Sample { key, count, seed } => Answer::Sample(self.sample(key, *count, *seed)),
         }
     }
 

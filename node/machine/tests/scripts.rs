@@ -26,7 +26,7 @@ struct Line<'a> {
     flags: Vec<&'a str>,
 }
 
-const FLAGS: [&str; 4] = ["shared", "election", "as-config", "as-lock"];
+const FLAGS: [&str; 8] = ["shared", "election", "as-config", "as-lock", "as-service", "private", "healthy", "anybody"];
 
 impl<'a> Line<'a> {
     fn pair(&self, name: &str) -> Option<&'a str> {
@@ -50,6 +50,7 @@ impl<'a> Line<'a> {
         match () {
             () if self.flags.contains(&"election") => Key::election(name),
             () if self.flags.contains(&"as-config") => Key::config(name),
+            () if self.flags.contains(&"as-service") => Key::service(name),
             () => Key::lock(name),
         }
     }
@@ -58,6 +59,18 @@ impl<'a> Line<'a> {
     fn path(&self) -> Key {
         let name = Name::new(self.words[1]).expect("a name");
         if self.flags.contains(&"as-lock") { Key::lock(name) } else { Key::config(name) }
+    }
+
+    /// A service and an instance's id, as `payments/i1`, unless it is to be something else.
+    fn instance(&self, index: usize) -> (Key, Name) {
+        let (service, id) = self.words[index].split_once('/').expect("service/instance");
+        let (service, id) = (Name::new(service).expect("a name"), Name::new(id).expect("a name"));
+        (if self.flags.contains(&"as-lock") { Key::lock(service) } else { Key::service(service) }, id)
+    }
+
+    fn health(&self) -> Option<Health> {
+        let named = |name| Health::ALL.into_iter().find(|health| health.name() == name).expect("a health");
+        self.pair("health").map(named)
     }
 }
 
@@ -172,6 +185,50 @@ impl Runner {
                 writeln!(self.out, "{shown} → {}", paths.join(" ")).unwrap();
                 return;
             }
+            "instances" => {
+                let query = Query::Service {
+                    key: Key::service(Name::new(line.words[1]).expect("a name")),
+                    healthy: line.flags.contains(&"healthy"),
+                    tag: line.pair("tag").map(str::to_owned),
+                    after: line.pair("after").map(str::to_owned),
+                    limit: line.number("limit").unwrap_or(100) as u32,
+                };
+                let Answer::Service(page) = self.machine.query(&query) else { panic!() };
+                let (total, healthy) = (page.total, page.healthy);
+                let more = if page.more { " and more" } else { "" };
+                writeln!(self.out, "{shown} → {healthy} of {total} healthy{more}").unwrap();
+                page.instances.iter().for_each(|found| writeln!(self.out, "  {}", instance(found)).unwrap());
+                return;
+            }
+            "instance" => {
+                let (key, id) = line.instance(1);
+                let Answer::Instance(found) = self.machine.query(&Query::Instance { key, instance: id }) else {
+                    panic!()
+                };
+                writeln!(self.out, "{shown} → {}", found.map_or("none".into(), |found| instance(&found))).unwrap();
+                return;
+            }
+            "services" => {
+                let query = Query::Services {
+                    prefix: line.pair("prefix").unwrap_or_default().into(),
+                    after: line.pair("after").map(str::to_owned),
+                    limit: line.number("limit").unwrap_or(100) as u32,
+                };
+                let Answer::Services(found) = self.machine.query(&query) else { panic!() };
+                let text = |found: &ServiceView| format!("{} ({} of {})", found.service, found.healthy, found.total);
+                writeln!(self.out, "{shown} → {}", or_none(found.iter().map(text).collect::<Vec<_>>().join(", ")))
+                    .unwrap();
+                return;
+            }
+            "sample" => {
+                let key = Key::service(Name::new(line.words[1]).expect("a name"));
+                let count = line.number("count").unwrap_or(32) as u32;
+                let seed = line.number("seed").unwrap_or_default();
+                let Answer::Sample(drawn) = self.machine.query(&Query::Sample { key, count, seed }) else { panic!() };
+                let ids: Vec<&str> = drawn.iter().map(|drawn| drawn.instance.as_str()).collect();
+                writeln!(self.out, "{shown} → {}", or_none(ids.join(" "))).unwrap();
+                return;
+            }
             "watch" => {
                 let kind = line.key(1).kind;
                 let pattern = match line.words[1].strip_suffix('*') {
@@ -263,7 +320,48 @@ impl Runner {
         }
     }
 
+    /// The number of a request about an instance.
+    fn asked(&mut self, line: &Line<'_>) -> u128 {
+        self.requests += 1;
+        line.number("k").unwrap_or(1_000 + self.requests).into()
+    }
+
+    fn register(&mut self, line: &Line<'_>) -> Register {
+        let (key, instance) = line.instance(2);
+        let tags = line.pair("tags").map(|tags| tags.split(',').map(str::to_owned).collect());
+        let metadata = line.pair("meta").map(|zone| Metadata::from([("zone".to_owned(), zone.to_owned())]));
+        Register {
+            request: self.asked(line),
+            key,
+            instance,
+            session: line.session(),
+            private: line.flags.contains(&"private"),
+            spec: InstanceSpec {
+                address: line.pair("at").unwrap_or("10.0.0.1").to_owned(),
+                port: line.number("port").unwrap_or(80) as u16,
+                tags: tags.unwrap_or_default(),
+                weight: line.number("weight").unwrap_or(1) as u16,
+                metadata: metadata.unwrap_or_default(),
+            },
+            health: line.health().unwrap_or_default(),
+        }
+    }
+
     fn command(&mut self, line: &Line<'_>) -> Command {
+        match line.words[0] {
+            "register" => return Command::Register(self.register(line)),
+            "deregister" => {
+                let ((key, instance), request) = (line.instance(2), self.asked(line));
+                let session = Some(line.session()).filter(|_| !line.flags.contains(&"anybody"));
+                return Command::Deregister { request, key, instance, session };
+            }
+            "report" => {
+                let ((key, instance), request) = (line.instance(2), self.asked(line));
+                let health = line.health().expect("health=");
+                return Command::ReportHealth { request, key, instance, session: line.session(), health };
+            }
+            _ => {}
+        }
         let request = self.request(line);
         let nonce = || Nonce(line.number("nonce").expect("nonce="));
         let lock_id = || LockId::new(line.session(), Token(line.number("token").expect("token=")), &line.key(2));
@@ -350,7 +448,28 @@ fn happened(what: What) -> String {
             let value = value.map(|value| String::from_utf8_lossy(&value).into_owned());
             format!("version={version} {size} bytes {content_type} {value:?}")
         }
+        What::Registered { instance, session, address, port, tags, weight, health } => {
+            let (tags, health, session) = (tags.join(" "), health.name(), name(session));
+            format!("{instance} at {address}:{port} {health} weight={weight} tags=[{tags}] {session}")
+        }
+        What::Deregistered { instance, reason } => format!("{instance} gone {reason:?}"),
+        What::Health { instance, health } => format!("{instance} {}", health.name()),
     }
+}
+
+fn or_none(text: String) -> String {
+    if text.is_empty() { "none".to_owned() } else { text }
+}
+
+fn instance(view: &InstanceView) -> String {
+    let InstanceView { instance, spec, session, private, ttl, health, registered, revision } = view;
+    let InstanceSpec { address, port, tags, weight, metadata } = spec;
+    let mut text =
+        format!("{instance} at {address}:{port} {} weight={weight} tags=[{}]", health.name(), tags.join(" "));
+    write!(text, " {}{} ttl={ttl}", if *private { "private " } else { "" }, name(*session)).unwrap();
+    write!(text, " +{} revision={revision}", registered.0 - 1_000_000).unwrap();
+    metadata.iter().for_each(|(key, value)| write!(text, " {key}={value}").unwrap());
+    text
 }
 
 fn version(view: &ConfigView) -> String {
@@ -401,6 +520,15 @@ fn tell(outcome: &Outcome) -> String {
         Outcome::Configured(done) => format!("version={} revision={}", done.version, done.revision),
         Outcome::VersionMismatch { current } => format!("version-mismatch current={current}"),
         Outcome::Limit(limit) => format!("limit {limit:?}"),
+        Outcome::Registered(Registered { revision, registered, replaced }) => {
+            let replaced = replaced.map_or(String::new(), |session| format!(" replaced {}", name(session)));
+            format!("registered revision={revision} +{}{replaced}", registered.0 - 1_000_000)
+        }
+        Outcome::Deregistered(Deregistered { revision, private }) => {
+            let private = private.map_or(String::new(), |session| format!(" private {}", name(session)));
+            format!("deregistered revision={revision}{private}")
+        }
+        Outcome::HealthReported { revision } => format!("reported revision={revision}"),
         plain => format!("{plain:?}").to_lowercase(),
     }
 }

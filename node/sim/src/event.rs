@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use wardlock_machine::{LockId, Mode, SessionId, Token};
+use wardlock_machine::{EndReason, Health, LockId, Mode, SessionId, Token};
 
 /// Asks a guard whether its holder may still believe in it.
 #[derive(Clone)]
@@ -36,6 +36,9 @@ pub enum Told {
     Granted { token: Token, mode: Mode },
     Ended { token: Token },
     Version { version: u64, deleted: bool, value: Option<String> },
+    Registered { instance: String, session: SessionId },
+    Deregistered { instance: String, reason: EndReason },
+    Health { instance: String, health: Health },
 }
 
 /// Something that happened. Names are lock names, paths those of the configuration; `early` says by how many milliseconds of its holder's clock

@@ -123,6 +123,16 @@ pub const ALL: &[(&str, Layer, &str)] = &[
     ("requests-unbounded", Layer::Node, "a request may have any size"),
     ("restored-token-unchecked", Layer::Decoders, "a snapshot may hold a token that was never granted"),
     ("trailing-bytes-ignored", Layer::Decoders, "bytes behind a message are dropped"),
+    (
+        "equal-health-is-an-event",
+        Layer::Machine,
+        "an instance that fares as before makes an event each time it says so",
+    ),
+    ("instance-outlives-its-session", Layer::Machine, "a session that ends leaves its instances registered"),
+    ("late-registration-runs-again", Layer::Machine, "a repeat brings an instance back that was taken off meanwhile"),
+    ("replaced-instance-stays-indexed", Layer::Machine, "an instance goes with the session that had its id before"),
+    ("sample-ignores-health", Layer::Machine, "a sample has instances that are not to be used"),
+    ("strangers-report-health", Layer::Machine, "anybody says how anybody's instance fares"),
 ];
 
 /// A line for each: name, layer, and what goes wrong, with tabs between.

@@ -34,7 +34,13 @@ pub(super) fn kind(kind: Kind) -> &'static str {
         Kind::Lock => "lock",
         Kind::Election => "election",
         Kind::Config => "config",
+        Kind::Service => "service",
     }
+}
+
+/// Where an instance is. An address of version 6 stands in brackets.
+pub(super) fn endpoint(address: &str, port: u16) -> String {
+    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
 }
 
 /// A mode in the API's words.
@@ -56,7 +62,7 @@ pub(super) fn grant(grant: &Grant) -> Value {
 /// A lock or an election, as JSON.
 pub(super) fn object(object: &Object) -> Value {
     match object.key.kind {
-        Kind::Lock | Kind::Config => documents::lock(object),
+        Kind::Lock | Kind::Config | Kind::Service => documents::lock(object),
         Kind::Election => documents::leader(Some(object)),
     }
 }

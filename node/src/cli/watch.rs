@@ -15,7 +15,7 @@ use super::{
     view,
 };
 
-/// Print what happens to locks, elections and configurations, until interrupted.
+/// Print what happens to locks, elections, configurations and services, until interrupted.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 With -o json one document a line, each with the `token` from which another watch goes on behind it: whoever keeps the
@@ -23,6 +23,7 @@ last one misses nothing, as long as the shards keep what happened meanwhile. Whe
 
 Example:
   wardlock watch --config payments/limit
+  wardlock watch --service payments
   wardlock watch --prefix payments/ -o json
   wardlock watch --prefix '' --kind lock --kind election
   wardlock watch --lock orders/42 --since AQEBAQU0k7EF")]
@@ -42,6 +43,10 @@ pub(super) struct WatchArgs {
     #[arg(long = "config", value_name = "PATH", value_parser = args::name)]
     configs: Vec<Name>,
 
+    /// A service.
+    #[arg(long = "service", value_name = "NAME", value_parser = args::name)]
+    services: Vec<Name>,
+
     /// Everything whose name starts so; all there is where it is empty.
     #[arg(long = "prefix", value_name = "PREFIX", value_parser = prefix)]
     prefixes: Vec<String>,
@@ -60,6 +65,7 @@ enum KindArg {
     Lock,
     Election,
     Config,
+    Service,
 }
 
 fn prefix(text: &str) -> Result<String, String> {
@@ -73,18 +79,24 @@ fn prefix(text: &str) -> Result<String, String> {
 pub(super) async fn run(args: WatchArgs) -> Result<ExitCode, Failure> {
     let client = args.server.connect().await?;
     let kinds: Vec<Kind> = match &args.kinds[..] {
-        [] => vec![Kind::Lock, Kind::Election, Kind::Config],
+        [] => vec![Kind::Lock, Kind::Election, Kind::Config, Kind::Service],
         kinds => kinds
             .iter()
             .map(|kind| match kind {
                 KindArg::Lock => Kind::Lock,
                 KindArg::Election => Kind::Election,
                 KindArg::Config => Kind::Config,
+                KindArg::Service => Kind::Service,
             })
             .collect(),
     };
     let mut builder = client.watch().patience(PATIENCE);
-    for (kind, names) in [(Kind::Lock, &args.locks), (Kind::Election, &args.elections), (Kind::Config, &args.configs)] {
+    for (kind, names) in [
+        (Kind::Lock, &args.locks),
+        (Kind::Election, &args.elections),
+        (Kind::Config, &args.configs),
+        (Kind::Service, &args.services),
+    ] {
         builder = names.iter().fold(builder, |builder, name| builder.name(kind, name.as_str()));
     }
     for prefix in &args.prefixes {
@@ -97,7 +109,9 @@ pub(super) async fn run(args: WatchArgs) -> Result<ExitCode, Failure> {
         WatchError::Compacted { resume } => {
             Failure::error(format!("some events since then are no longer kept; go on with --since {resume}"))
         }
-        WatchError::Malformed(why) => Failure::usage(format!("{why}: --lock, --election, --config or --prefix")),
+        WatchError::Malformed(why) => {
+            Failure::usage(format!("{why}: --lock, --election, --config, --service or --prefix"))
+        }
         WatchError::Token(why) => Failure::usage(format!("--since: the token does not fit: {why}")),
         other => Failure::error(other),
     })?;
@@ -131,8 +145,25 @@ fn say(output: Format, watched: &Watched, token: impl FnOnce() -> WatchToken) ->
         What::Configured { version, content_type, size, .. } => {
             format!("put, version {version}, {size} bytes of {}", output::printable(content_type))
         }
+        What::Registered { instance, address, port, health, .. } => {
+            let (id, at) = (output::printable(instance.as_str()), view::endpoint(address, *port));
+            format!("{id} registered at {at}, {}", health.name())
+        }
+        What::Deregistered { instance, reason } => {
+            format!("{} gone: {}", output::printable(instance.as_str()), gone_text(*reason))
+        }
+        What::Health { instance, health } => {
+            format!("{} is {}", output::printable(instance.as_str()), health.name())
+        }
     };
     output::print(&format!("{} {kind} {name} {what}\n", view::time(event.at)))
+}
+
+fn gone_text(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Released => "deregistered",
+        other => reason_text(other),
+    }
 }
 
 fn reason_text(reason: EndReason) -> &'static str {

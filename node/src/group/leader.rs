@@ -6,14 +6,14 @@
 //! # Invariants
 //! 1. Stamps rise: each is the last applied stamp at the term's begin plus the time since.
 //! 2. A read or a keep-alive is answered only by a round that began after it arrived.
-//! 3. An acquire is proposed only for a session that is attached here, or together with its confirmation.
+//! 3. An acquire or a registration is proposed only for a session that is attached here, or together with its confirmation.
 //! 4. Every session that closes is told to each of its shards until each has acknowledged.
 
 use std::{collections::VecDeque, time::Duration};
 
 use wardlock_machine::{
-    Acquire, Answer, Attachment, Command, Effects, Holder, Machine, Millis, Nonce, Outcome, Query, SessionId, Stamp,
-    Term, WallMs, limits, planted,
+    Acquire, Answer, Attachment, Command, Effects, Holder, Machine, Millis, Nonce, Outcome, Query, Register, SessionId,
+    Stamp, Term, WallMs, limits, planted,
 };
 use wardlock_placement::MapVersion;
 use wardlock_router::{link::Replier, random};
@@ -33,17 +33,17 @@ use crate::metrics::ShardMetrics;
 /// How often the clock is logged while something's length depends on it: a failover can lengthen a lease
 /// by no more than this and the time without a leader.
 const CLOCK_PERIOD: Duration = Duration::from_secs(2);
-/// The most acquires of one session that wait for its home's word.
+/// The most commands of one session that wait for its home's word.
 const PARKED_PER_SESSION: usize = 1_024;
 /// The most requests that wait in this leader's memory to be proposed or read.
 const BACKLOG: usize = 16_384;
 /// The most bytes of these requests, as they are [weighed](weight).
 const BACKLOG_BYTES: usize = 8 << 20;
-/// The most acquires that wait for homes' words.
+/// The most commands that wait for homes' words.
 const PARKED: usize = 16_384;
 /// The most reads whose memory is kept for the next ones.
 const SPARE_READS: usize = 1_024;
-/// How often acquires that nobody waits for any more are swept out.
+/// How often those that nobody waits for any more are swept out.
 const SWEEP: Duration = Duration::from_millis(500);
 /// The most bytes of commands in one entry, roughly: well under the frame's bound.
 const BATCH_BYTES: usize = 1 << 20;
@@ -84,8 +84,8 @@ impl Read {
     }
 }
 
-/// An acquire that waits for its session's home, until when, and who is answered.
-type Parked = (Acquire, Replier, Duration);
+/// An acquire or a registration that waits for its session's home, who is answered, and until when.
+type Parked = (Command, Replier, Duration);
 
 /// A leader in one term.
 pub struct Leader {
@@ -107,7 +107,7 @@ pub struct Leader {
     observers: Observers,
     watches: Watches,
     attaching: random::Map<SessionId, Vec<Parked>>,
-    /// How many acquires `attaching` holds.
+    /// How many commands `attaching` holds.
     parked: usize,
     tick_under_way: bool,
     logged: Duration,
@@ -185,7 +185,9 @@ impl Leader {
             self.reads_bytes += bytes;
         }
         match op {
-            Op::Write(Command::Acquire(acquire)) => self.admit_acquire(machine, acquire, reply, until),
+            Op::Write(
+                command @ (Command::Acquire(Acquire { session, .. }) | Command::Register(Register { session, .. })),
+            ) => self.admit_guest(machine, session, command, reply, until),
             Op::Write(command) => self.queue(command, Slot::Reply(reply)),
             Op::Read(query) => self.reads.push(Read::Query(query, reply)),
             Op::KeepAlive { session } => match self.heard(session, now, wall) {
@@ -215,39 +217,46 @@ impl Leader {
         self.sessions.heard(session, now, wall)
     }
 
-    fn admit_acquire(&mut self, machine: &Machine, acquire: Acquire, reply: Replier, until: Duration) {
-        let session = acquire.session;
+    /// Takes in what needs its session attached here.
+    fn admit_guest(
+        &mut self,
+        machine: &Machine,
+        session: SessionId,
+        command: Command,
+        reply: Replier,
+        until: Duration,
+    ) {
         if let Some(parked) = self.attaching.get_mut(&session) {
             match parked.len() < PARKED_PER_SESSION && self.parked < PARKED {
                 true => {
                     self.parked += 1;
-                    parked.push((acquire, reply, until));
+                    parked.push((command, reply, until));
                 }
                 false => reply.send(Err(Refusal::Overloaded)),
             }
             return;
         }
         match machine.attachment(session) {
-            Attachment::Attached => self.queue_acquire(acquire, reply),
+            Attachment::Attached => self.queue_guest(command, reply),
             Attachment::None | Attachment::Pending(_) if self.parked >= PARKED => reply.send(Err(Refusal::Overloaded)),
             Attachment::None | Attachment::Pending(_) => {
                 self.parked += 1;
-                self.attaching.insert(session, vec![(acquire, reply, until)]);
+                self.attaching.insert(session, vec![(command, reply, until)]);
                 self.queue(Command::Pend { session }, Slot::Pend(session));
             }
         }
     }
 
-    fn queue_acquire(&mut self, acquire: Acquire, reply: Replier) {
-        let slot = match acquire.wait {
-            Millis(0) => Slot::Reply(reply),
-            _ => {
+    fn queue_guest(&mut self, command: Command, reply: Replier) {
+        let slot = match &command {
+            Command::Acquire(acquire) if acquire.wait > Millis(0) => {
                 let (session, request) = (acquire.session, acquire.request);
                 self.waiters.register(session, request, acquire.key.clone(), reply);
                 Slot::Waiter(session, request)
             }
+            _ => Slot::Reply(reply),
         };
-        self.queue(Command::Acquire(acquire), slot);
+        self.queue(command, slot);
     }
 
     /// The pause of an errand that failed is over.
@@ -318,8 +327,8 @@ impl Leader {
         match outcome {
             Outcome::Pending { nonce } => self.errands.ask(session, nonce),
             Outcome::Done => {
-                for (acquire, reply, _) in self.unpark(session) {
-                    self.queue_acquire(acquire, reply);
+                for (command, reply, _) in self.unpark(session) {
+                    self.queue_guest(command, reply);
                 }
             }
             other => self.turn_away(session, &other),
@@ -332,7 +341,7 @@ impl Leader {
         }
     }
 
-    /// The acquires that waited for the session's home.
+    /// What waited for the session's home.
     fn unpark(&mut self, session: SessionId) -> Vec<Parked> {
         let parked = self.attaching.remove(&session).unwrap_or_default();
         self.parked -= parked.len();
@@ -367,11 +376,11 @@ impl Leader {
         None
     }
 
-    /// The confirmation goes into the log ahead of the grants that waited for it.
+    /// The confirmation goes into the log ahead of what waited for it.
     fn confirm(&mut self, session: SessionId, nonce: Nonce, holder: Holder) {
         self.queue(Command::Confirm { session, nonce, holder }, Slot::Nobody);
-        for (acquire, reply, _) in self.unpark(session) {
-            self.queue_acquire(acquire, reply);
+        for (command, reply, _) in self.unpark(session) {
+            self.queue_guest(command, reply);
         }
     }
 

@@ -361,14 +361,27 @@ impl Runner {
                 | (None, Command::Attach { session: id, .. }) => session(*id),
                 (None, _) => return None,
             },
-            Op::Read(Query::Object { key } | Query::Config { key, .. } | Query::Versions { key })
+            Op::Read(
+                Query::Object { key }
+                | Query::Config { key, .. }
+                | Query::Versions { key }
+                | Query::Service { key, .. }
+                | Query::Instance { key, .. }
+                | Query::Sample { key, .. },
+            )
             | Op::Observe { key, .. } => name(key.name.as_str()),
             Op::Read(Query::Session { session: id }) | Op::KeepAlive { session: id } => session(*id),
             Op::Read(Query::Fence { checks }) => {
                 let all_here = checks.iter().all(|(key, _)| (first..=last).contains(&name(key.name.as_str())));
                 return (!all_here).then_some(stale);
             }
-            Op::Read(Query::List { .. } | Query::Sessions { .. } | Query::Configs { .. } | Query::Events { .. })
+            Op::Read(
+                Query::List { .. }
+                | Query::Sessions { .. }
+                | Query::Configs { .. }
+                | Query::Events { .. }
+                | Query::Services { .. },
+            )
             | Op::Watch { .. } => return None,
         };
         (!(first..=last).contains(&hash)).then_some(stale)

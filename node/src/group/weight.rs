@@ -40,6 +40,14 @@ pub fn command(command: &Command) -> usize {
                 };
                 ask.key.name.as_str().len() + content
             }
+            Command::Register(ask) => {
+                let tags: usize = ask.spec.tags.iter().map(|tag| tag.len() + 4).sum();
+                let texts = ask.spec.address.len() + tags + metadata(&ask.spec.metadata);
+                ask.key.name.as_str().len() + ask.instance.as_str().len() + texts
+            }
+            Command::Deregister { key, instance, .. } | Command::ReportHealth { key, instance, .. } => {
+                key.name.as_str().len() + instance.as_str().len()
+            }
             Command::Break { key, reason } => key.name.as_str().len() + reason.len(),
             _ => 0,
         }
@@ -47,10 +55,17 @@ pub fn command(command: &Command) -> usize {
 
 fn query(query: &Query) -> usize {
     match query {
-        Query::Object { key } | Query::Config { key, .. } | Query::Versions { key } => key.name.as_str().len(),
-        Query::List { prefix, after, .. } | Query::Configs { prefix, after, .. } => {
-            prefix.len() + after.as_ref().map_or(0, String::len)
+        Query::Object { key } | Query::Config { key, .. } | Query::Versions { key } | Query::Sample { key, .. } => {
+            key.name.as_str().len()
         }
+        Query::Service { key, tag, after, .. } => {
+            let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+            key.name.as_str().len() + text(tag) + text(after)
+        }
+        Query::Instance { key, instance } => key.name.as_str().len() + instance.as_str().len(),
+        Query::List { prefix, after, .. }
+        | Query::Configs { prefix, after, .. }
+        | Query::Services { prefix, after, .. } => prefix.len() + after.as_ref().map_or(0, String::len),
         Query::Events { patterns, .. } => patterns.iter().map(|pattern| FIXED + pattern.name.len()).sum(),
         Query::Fence { checks } => checks.iter().map(|(key, _)| FIXED + key.name.as_str().len()).sum(),
         Query::Session { .. } | Query::Sessions { .. } => 0,
@@ -64,7 +79,8 @@ fn metadata(metadata: &Metadata) -> usize {
 #[cfg(test)]
 mod tests {
     use wardlock_machine::{
-        Acquire, Blob, Configure, Content, Incarnation, Key, Millis, Name, Pattern, RequestId, SessionId, Version,
+        Acquire, Blob, Configure, Content, Health, Incarnation, InstanceSpec, Key, Millis, Name, Pattern, Register,
+        RequestId, SessionId, Version,
     };
 
     use super::*;
@@ -90,7 +106,47 @@ mod tests {
             after: Some(text.clone()),
             limit: 1,
         };
+        let (instance, health) = (key.name.clone(), Health::Critical);
+        let spec = InstanceSpec {
+            address: text.clone(),
+            port: u16::MAX,
+            tags: vec![text.clone(); 32],
+            weight: u16::MAX,
+            metadata: Metadata::from([(text.clone(), text.clone())]),
+        };
         let ops = [
+            Op::Write(Command::Register(Register {
+                request: u128::MAX,
+                key: key.clone(),
+                instance: instance.clone(),
+                session: SessionId(u128::MAX),
+                private: true,
+                spec,
+                health,
+            })),
+            Op::Write(Command::Deregister {
+                request: u128::MAX,
+                key: key.clone(),
+                instance: instance.clone(),
+                session: Some(SessionId(u128::MAX)),
+            }),
+            Op::Write(Command::ReportHealth {
+                request: u128::MAX,
+                key: key.clone(),
+                instance: instance.clone(),
+                session: SessionId(u128::MAX),
+                health,
+            }),
+            Op::Read(Query::Service {
+                key: key.clone(),
+                healthy: true,
+                tag: Some(text.clone()),
+                after: Some(text.clone()),
+                limit: u32::MAX,
+            }),
+            Op::Read(Query::Instance { key: key.clone(), instance }),
+            Op::Read(Query::Services { prefix: text.clone(), after: Some(text.clone()), limit: 1 }),
+            Op::Read(Query::Sample { key: key.clone(), count: u32::MAX, seed: u64::MAX }),
             Op::Write(Command::Acquire(acquire)),
             Op::Write(Command::Configure(Configure {
                 request: u128::MAX,

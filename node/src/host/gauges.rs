@@ -37,6 +37,10 @@ pub(super) async fn run(host: Arc<Host>) {
                 totals.configs += counts.configs;
                 totals.config_bytes += counts.config_bytes;
                 totals.config_old_bytes += counts.config_old_bytes;
+                totals.services += counts.services;
+                totals.instances.passing += counts.instances.passing;
+                totals.instances.warning += counts.instances.warning;
+                totals.instances.critical += counts.instances.critical;
             }
         }
         node.set(without_leader, &totals);

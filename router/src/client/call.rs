@@ -94,11 +94,24 @@ impl Work {
                 Some(key) => Some(Target::Key(key)),
                 None => command.session().map(Target::Home),
             },
-            Op::Read(Query::Object { key } | Query::Config { key, .. } | Query::Versions { key })
+            Op::Read(
+                Query::Object { key }
+                | Query::Config { key, .. }
+                | Query::Versions { key }
+                | Query::Service { key, .. }
+                | Query::Instance { key, .. }
+                | Query::Sample { key, .. },
+            )
             | Op::Observe { key, .. } => Some(Target::Key(key)),
             Op::Read(Query::Fence { checks }) => checks.first().map(|(key, _)| Target::Key(key)),
             Op::Read(Query::Session { session }) | Op::KeepAlive { session } => Some(Target::Home(*session)),
-            Op::Read(Query::List { .. } | Query::Sessions { .. } | Query::Configs { .. } | Query::Events { .. })
+            Op::Read(
+                Query::List { .. }
+                | Query::Sessions { .. }
+                | Query::Configs { .. }
+                | Query::Events { .. }
+                | Query::Services { .. },
+            )
             | Op::Watch { .. } => None,
         }
     }

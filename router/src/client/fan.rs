@@ -8,7 +8,9 @@ use std::{
 };
 
 use futures_util::future::try_join_all;
-use wardlock_machine::{Answer, ConfigView, Key, Name, Object, Query, SessionId, SessionView, Token, limits};
+use wardlock_machine::{
+    Answer, ConfigView, Key, Name, Object, Query, ServiceView, SessionId, SessionView, Token, limits,
+};
 use wardlock_placement::GroupId;
 use wardlock_wire::{Op, Response};
 
@@ -85,6 +87,33 @@ impl Client {
         }
         all.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         all.dedup_by(|a, b| a.path == b.path);
+        all.truncate(limit as usize);
+        Ok(all)
+    }
+
+    /// A page of the services that have an instance and whose names start with `prefix`, in the order of their names.
+    /// At most [`limits::PAGE`] of them, whatever `limit` says.
+    pub async fn services(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+        patience: Duration,
+    ) -> Result<Vec<ServiceView>, Error> {
+        let limit = limit.min(limits::PAGE as u32);
+        let query = Query::Services { prefix: prefix.to_owned(), after: after.map(str::to_owned), limit };
+        if !query.is_within_bounds() {
+            return Err(Error::Malformed("a prefix is at most as long as a name".into()));
+        }
+        let mut all = Vec::new();
+        for answer in self.every_shard(&query, patience).await? {
+            match answer {
+                Answer::Services(page) => all.extend(page),
+                other => return Err(unexpected_answer(other)),
+            }
+        }
+        all.sort_unstable_by(|a, b| a.service.cmp(&b.service));
+        all.dedup_by(|a, b| a.service == b.service);
         all.truncate(limit as usize);
         Ok(all)
     }

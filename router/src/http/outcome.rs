@@ -50,6 +50,14 @@ pub(super) fn refusal(outcome: Outcome) -> Problem {
             let detail = "the shard was changing; nothing was done";
             Problem::unavailable("unavailable", title, detail, Duration::from_secs(1)).with("success", false)
         }
+        Outcome::NoInstance => {
+            let detail = "no instance of this id is registered with the service";
+            Problem::missing("no-such-instance", "There is no such instance", detail).with("success", false)
+        }
+        Outcome::ForeignInstance => {
+            let detail = "another session has registered the instance meanwhile";
+            refused("foreign-instance", "The instance is another session's", detail)
+        }
         Outcome::Queued { position } => {
             Problem::outcome_unknown("the request queues, and its answer did not come in time")
                 .with("queuePosition", position)
@@ -65,6 +73,9 @@ pub(super) fn refusal(outcome: Outcome) -> Problem {
         | Outcome::Configured(_)
         | Outcome::VersionMismatch { .. }
         | Outcome::NoConfig
+        | Outcome::Registered(_)
+        | Outcome::Deregistered(_)
+        | Outcome::HealthReported { .. }
         | Outcome::Dropped { .. } => Problem::internal("the cluster answered another question"),
     }
 }
@@ -82,6 +93,10 @@ fn limited(limit: Limit) -> Problem {
         Limit::Sessions => ("sessions", "the shard has as many sessions as it may"),
         Limit::Configs => ("configurations", "the path's shard has as many paths as it may"),
         Limit::ConfigBytes => ("configuration-bytes", "the values of the path's shard have as many bytes as they may"),
+        Limit::Instances => ("instances", "the service's shard has as many instances as it may"),
+        Limit::InstanceBytes => {
+            ("instance-bytes", "the instances of the service's shard have as many bytes as they may")
+        }
         Limit::Tokens => ("tokens", "the shard has no fencing tokens left"),
     };
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota", "A bound is reached", detail).with("limit", what)

@@ -1,6 +1,6 @@
-//! `GET /watch`: what happens to locks, elections and configurations, as Server-Sent Events or by long polling.
+//! `GET /watch`: what happens to locks, elections, configurations and services, as Server-Sent Events or by long polling.
 //!
-//! What is watched is said by `lock`, `election` and `config`, each a name, or by `prefix`, with `kind` where not
+//! What is watched is said by `lock`, `election`, `config` and `service`, each a name, or by `prefix`, with `kind` where not
 //! everything is meant; each may come more than once. Without a token the watch begins now. Every event carries the
 //! token from which another watch goes on behind it: as its `id`, so that a client that comes back with
 //! `Last-Event-ID` misses nothing, or as `next` of the page.
@@ -28,6 +28,7 @@ use super::{
     problem::Problem,
     render::{Rfc3339, Text, mode_name},
     reply::Reply,
+    services::EventInstance,
 };
 use crate::client::{WatchError, WatchToken, Watched};
 
@@ -120,9 +121,13 @@ impl Drop for Slot {
     }
 }
 
+/// The kinds of objects, by the parameters that name one.
+const NAMED: [(&str, Kind); 4] =
+    [("lock", Kind::Lock), ("election", Kind::Election), ("config", Kind::Config), ("service", Kind::Service)];
+
 fn patterns(params: &mut super::call::Params) -> Result<Vec<Pattern>, Problem> {
     let mut patterns = Vec::new();
-    for (param, kind) in [("lock", Kind::Lock), ("election", Kind::Election), ("config", Kind::Config)] {
+    for (param, kind) in NAMED {
         while let Some(name) = params.take(param)? {
             if name.is_empty() {
                 return Err(Problem::field(param, format!("{param}: a name must not be empty; see prefix")));
@@ -136,11 +141,15 @@ fn patterns(params: &mut super::call::Params) -> Result<Vec<Pattern>, Problem> {
             "lock" => Kind::Lock,
             "election" => Kind::Election,
             "config" => Kind::Config,
-            _ => return Err(Problem::field("kind", "kind must be \"lock\", \"election\" or \"config\"")),
+            "service" => Kind::Service,
+            _ => {
+                let detail = "kind must be \"lock\", \"election\", \"config\" or \"service\"";
+                return Err(Problem::field("kind", detail));
+            }
         });
     }
     let mut prefixes = 0;
-    let every = [Kind::Lock, Kind::Election, Kind::Config];
+    let every = NAMED.map(|(_, kind)| kind);
     while let Some(prefix) = params.take("prefix")? {
         prefixes += 1;
         let kinds = if kinds.is_empty() { &every[..] } else { &kinds };
@@ -291,6 +300,8 @@ pub(super) struct EventView<'a> {
     grant: Option<GrantView<'a>>,
     #[serde(flatten)]
     value: Option<EventValue<'a>>,
+    #[serde(flatten)]
+    instance: Option<EventInstance<'a>>,
 }
 
 #[derive(Serialize)]
@@ -329,6 +340,7 @@ impl<'a> GrantView<'a> {
 impl<'a> From<&'a Watched> for EventView<'a> {
     fn from(watched: &'a Watched) -> EventView<'a> {
         let Event { revision, at, key, what } = &*watched.event;
+        let instance = EventInstance::of(what);
         let (event, grant, value) = match what {
             What::Granted { lock_id, mode, holder, value } => {
                 let (mode, permits) = mode_name(*mode);
@@ -348,6 +360,9 @@ impl<'a> From<&'a Watched> for EventView<'a> {
             What::Configured { version, content_type, size, value, .. } => {
                 ("put", None, Some(EventValue::new(*version, content_type, *size, value.as_deref())))
             }
+            What::Registered { .. } => ("registered", None, None),
+            What::Deregistered { .. } => ("deregistered", None, None),
+            What::Health { .. } => ("health", None, None),
         };
         EventView {
             event,
@@ -355,6 +370,7 @@ impl<'a> From<&'a Watched> for EventView<'a> {
                 Kind::Lock => "lock",
                 Kind::Election => "election",
                 Kind::Config => "config",
+                Kind::Service => "service",
             },
             name: key.name.as_str(),
             at: Rfc3339(*at),
@@ -362,6 +378,7 @@ impl<'a> From<&'a Watched> for EventView<'a> {
             revision: *revision,
             grant,
             value,
+            instance,
         }
     }
 }

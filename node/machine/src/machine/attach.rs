@@ -50,8 +50,8 @@ impl Machine {
         Outcome::Done
     }
 
-    /// Drops all that the session has here, a page at a time: first its places in queues, then its grants,
-    /// last its seat. From the first page on it gets nothing new by its own requests.
+    /// Drops all that the session has here, a page at a time: first its places in queues, then its grants, then its
+    /// instances, last its seat. From the first page on it gets nothing new by its own requests.
     pub(crate) fn drop_session(&mut self, session: SessionId, reason: EndReason, cx: &mut Cx<'_>) -> Outcome {
         if !planted!("drop-leaves-the-attempt") {
             self.ledger.pending.remove(&session);
@@ -64,19 +64,30 @@ impl Machine {
         let mut held: Vec<(LockAt, Token)> = seat.held.iter().collect();
         waits.sort_unstable_by_key(|(at, _)| self.locks.entry(*at).0);
         held.sort_unstable_by_key(|(at, _)| self.locks.entry(*at).0);
-        let all = waits.len() + held.len();
-        for (at, place) in waits.iter().take(limits::PAGE) {
+        let instances: Vec<(Name, Name)> = match planted!("instance-outlives-its-session") {
+            false => seat.instances.iter().take(limits::PAGE).cloned().collect(),
+            true => Vec::new(),
+        };
+        let mut left = limits::PAGE;
+        let all = waits.len() + held.len() + instances.len();
+        for (at, place) in waits.iter().take(left) {
+            left -= 1;
             self.with_lock(*at, |ledger, spot| {
                 let waiter = ledger.leave(spot, *place);
                 cx.settle(session, waiter.ask.request, spot.key, || Outcome::Ended);
                 ledger.advance(spot, cx);
             });
         }
-        for (at, token) in held.iter().take(limits::PAGE.saturating_sub(waits.len())) {
+        for (at, token) in held.iter().take(left) {
+            left -= 1;
             self.with_lock(*at, |ledger, spot| {
                 ledger.end(spot, *token, reason, cx);
                 ledger.advance(spot, cx);
             });
+        }
+        for (service, id) in instances.iter().take(left) {
+            self.ledger.seats[seat_at].remove_instance(service, id);
+            self.take_off(&Key::service(service.clone()), id, session, reason, cx);
         }
         if all >= limits::PAGE {
             return Outcome::Dropped { more: true };
@@ -86,6 +97,8 @@ impl Machine {
             return Outcome::Dropped { more: false };
         }
         let (_, seat) = self.ledger.seats.remove(seat_at);
+        let gone = seat.instances.is_empty() || planted!("instance-outlives-its-session");
+        assert!(gone, "invariant 12: session {session} left an instance behind");
         for answer in seat.answers.keyed() {
             self.ledger.deadlines.remove_answer(answer.until, session, answer.key);
         }

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    config::Configs, deadlines::Deadlines, ids::*, machine::Machine, query::Counts, queue::Place, session::Home,
+    config::Configs, deadlines::Deadlines, ids::*, machine::Machine, query::Counts, queue::Place, services::Services,
+    session::Home,
 };
 
 /// The indexes, by keys instead of places.
@@ -17,6 +18,8 @@ struct Indexes<'a> {
     counts: Counts,
     home: &'a Home,
     configs: &'a Configs,
+    services: &'a Services,
+    instances: BTreeSet<(SessionId, &'a (Name, Name))>,
 }
 
 impl Machine {
@@ -25,6 +28,7 @@ impl Machine {
         let seats = self.ledger.seats.sorted();
         let held = seats.iter().flat_map(|(id, seat)| seat.held.iter().map(|(at, token)| (**id, key(at), token)));
         let waits = seats.iter().flat_map(|(id, seat)| seat.waits.iter().map(|(at, place)| (**id, key(at), place)));
+        let instances = seats.iter().flat_map(|(id, seat)| seat.instances.iter().map(|instance| (**id, instance)));
         Indexes {
             grants: self.ledger.grants.sorted().into_iter().map(|(token, at)| (*token, key(*at))).collect(),
             held: held.collect(),
@@ -33,6 +37,8 @@ impl Machine {
             counts: self.ledger.counts,
             home: &self.home,
             configs: &self.configs,
+            services: &self.services,
+            instances: instances.collect(),
         }
     }
 }

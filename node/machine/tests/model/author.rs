@@ -133,6 +133,10 @@ impl Author {
                 self.last_key += 1;
                 act.command(model, 100 + self.last_key)
             }
+            Op::Serve(act) => {
+                self.last_key += 1;
+                act.command(model, 100 + self.last_key)
+            }
             Op::Tick => Command::Tick,
             Op::Join { who } => {
                 let session = session(*who);

@@ -60,6 +60,11 @@ const LEAST: &[(&str, u64)] = &[
     ("Confirm → Limit", 2),
     ("Confirm → NotAttached", 15),
     ("Detached → Done", 50),
+    ("Deregister → Deregistered", 60),
+    ("Deregister → ForeignInstance", 4),
+    ("Deregister → Limit", 30),
+    ("Deregister → NoInstance", 50),
+    ("Deregister → StaleEpoch", 3),
     ("Drop → Dropped", 40),
     ("ExpireSessions → Done", 17),
     ("ExpireSessions → StaleTerm", 11),
@@ -71,6 +76,10 @@ const LEAST: &[(&str, u64)] = &[
     ("OpenSession → StaleEpoch", 1),
     ("Pend → Done", 100),
     ("Pend → Pending", 50),
+    ("Register → Limit", 30),
+    ("Register → NotAttached", 100),
+    ("Register → Registered", 350),
+    ("Register → StaleEpoch", 20),
     ("Release → Expired", 100),
     ("Release → Foreign", 200),
     ("Release → Released", 1050),
@@ -82,6 +91,9 @@ const LEAST: &[(&str, u64)] = &[
     ("Renew → Renewed", 200),
     ("Renew → StaleEpoch", 14),
     ("Renew → TooOld", 40),
+    ("ReportHealth → ForeignInstance", 8),
+    ("ReportHealth → HealthReported", 80),
+    ("ReportHealth → NoInstance", 100),
     ("SetRange → Done", 20),
     ("SetRange → Limit", 4),
     ("SetRange → StaleEpoch", 16),
@@ -109,6 +121,7 @@ const LEAST: &[(&str, u64)] = &[
     ("histories about Memory", 2),
     ("histories about Pool", 3),
     ("histories about Retries", 3),
+    ("histories about Services", 3),
     ("histories about Sessions", 1),
     ("histories about Time", 3),
     ("kept out by a delay", 90),
@@ -130,6 +143,7 @@ const LEAST: &[(&str, u64)] = &[
     ("restored with answers", 150),
     ("restored with attempts", 20),
     ("restored with holders", 150),
+    ("restored with instances", 200),
     ("retried Acquire → AlreadyHeld", 12),
     ("retried Acquire → Cancelled", 12),
     ("retried Acquire → Expired", 90),
@@ -139,14 +153,17 @@ const LEAST: &[(&str, u64)] = &[
     ("retried Acquire → TooOld", 80),
     ("retried Acquire → WaitTimeout", 5),
     ("retried Configure → Configured", 30),
+    ("retried Deregister → Deregistered", 5),
+    ("retried Register → NotAttached", 8),
+    ("retried Register → Registered", 30),
     ("retried Release → Expired", 14),
     ("retried Release → Foreign", 16),
     ("retried Release → Released", 100),
     ("retried Release → TooOld", 14),
     ("retried Renew → Expired", 19),
     ("retried Renew → Foreign", 10),
-    ("retried Renew → Limit", 1),
     ("retried Renew → Renewed", 18),
+    ("retried ReportHealth → HealthReported", 5),
     ("retried Renew → TooOld", 30),
     ("session ended", 20),
     ("settled Cancelled", 250),
@@ -256,7 +273,13 @@ impl Census {
     pub(crate) fn retried(&mut self, command: &Command, outcome: &Outcome) {
         if matches!(
             command,
-            Command::Acquire(_) | Command::Release { .. } | Command::Renew { .. } | Command::Configure(_)
+            Command::Acquire(_)
+                | Command::Release { .. }
+                | Command::Renew { .. }
+                | Command::Configure(_)
+                | Command::Register(_)
+                | Command::Deregister { .. }
+                | Command::ReportHealth { .. }
         ) {
             self.count(format!("retried {} → {}", kind(command), kind(outcome)));
         }
@@ -270,6 +293,7 @@ impl Census {
             ("restored with a delay", !model.delays.is_empty()),
             ("restored with answers", model.guests.iter().any(|guest| !guest.answers.is_empty())),
             ("restored with a deleted path", model.past.has_deletions()),
+            ("restored with instances", !model.registry.listed.is_empty()),
             ("restored with attempts", !model.asking.is_empty()),
             ("restored with an outbox", model.home.iter().any(|open| open.closing.is_some())),
         ] {

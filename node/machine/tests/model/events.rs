@@ -47,10 +47,10 @@ impl Model {
     pub(crate) fn compare_events(&self, machine: &Machine, dice: u64) -> TestCaseResult {
         let pick = |from: u64, of: u64| dice / from % of;
         let mut patterns = Vec::new();
-        for (at, kind) in [(1, Kind::Lock), (5, Kind::Election), (25, Kind::Config)] {
-            let names = ops::keys().into_iter().map(|key| key.name).chain(ops::paths());
+        for (at, kind) in [(1, Kind::Lock), (5, Kind::Election), (25, Kind::Config), (125, Kind::Service)] {
+            let names = ops::keys().into_iter().map(|key| key.name).chain(ops::paths()).chain(ops::services());
             let names: Vec<Name> = names.collect();
-            let name = names[pick(125, names.len() as u64) as usize].to_string();
+            let name = names[pick(625, names.len() as u64) as usize].to_string();
             match pick(at, 5) {
                 0 => patterns.push(Pattern { kind, name: String::new(), prefix: true }),
                 1 => patterns.push(Pattern { kind, name: name.chars().take(1).collect(), prefix: true }),

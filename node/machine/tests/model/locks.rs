@@ -472,7 +472,7 @@ fn is_acquire(ask: &Acquire) -> bool {
         (Kind::Election, mode) => mode == Mode::Exclusive && ask.value.is_some(),
         (Kind::Lock, Mode::Semaphore { permits }) => permits >= 1 && permits as usize <= limits::HOLDERS,
         (Kind::Lock, _) => true,
-        (Kind::Config, _) => false,
+        (Kind::Config | Kind::Service, _) => false,
     };
     let lengths = ask.wait <= limits::LEASE_MAX && ask.lock_delay <= limits::LEASE_MAX && is_lease(ask.lease);
     mode && lengths && is_metadata(&ask.metadata) && ask.value.as_deref().is_none_or(is_label)

@@ -17,13 +17,13 @@
 //!
 //! Tokens and revisions count one by one. What ends at one moment ends in this order: leases by token, then
 //! lock-delays by name, then waits in the order of their places, so that who waited to the very end gets
-//! what became free then. A dropped session leaves its queues first, then its locks, each in the order of
-//! names. Who is thrown out of a lock loses it youngest first. A lock-delay that has run out is noticed by a tick, by who asks anew, and by who leaves the lock or
+//! what became free then. A dropped session leaves its queues first, then its locks, then its services, each in the
+//! order of names. Who is thrown out of a lock loses it youngest first. A lock-delay that has run out is noticed by a tick, by who asks anew, and by who leaves the lock or
 //! its queue.
 
 use wardlock_machine::*;
 
-use crate::{answers::Guest, configs::Past, locks::*};
+use crate::{answers::Guest, configs::Past, locks::*, services::Registry};
 
 /// What a batch says of all its commands.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +77,8 @@ pub(crate) struct Model {
     pub(crate) events: Vec<Event>,
     /// What the configuration was.
     pub(crate) past: Past,
+    /// Which instances of services there are.
+    pub(crate) registry: Registry,
     /// How often the machine chose where it was free to.
     pub(crate) freedoms: u64,
     /// The wall time and the effects of the command that runs.
@@ -147,6 +149,13 @@ impl Model {
             Command::Break { key, reason } => self.break_open(key, reason),
             Command::Cancel { session, request, key } => self.cancel(*session, *request, key),
             Command::Configure(ask) => self.configure(ask),
+            Command::Register(ask) => self.register(ask),
+            Command::Deregister { request, key, instance, session } => {
+                self.deregister(*request, key, instance, *session)
+            }
+            Command::ReportHealth { request, key, instance, session, health } => {
+                self.report_health(*request, key, instance, *session, *health)
+            }
         }
     }
 
@@ -314,6 +323,7 @@ impl Model {
             self.end(holding.token(), reason);
             self.serve(&holding.key);
         }
+        self.drop_instances(session, reason);
         self.guests.retain(|guest| guest.id != session);
         Outcome::Dropped { more: false }
     }

@@ -4,7 +4,10 @@
 use proptest::{collection::vec, prelude::*, sample::Index};
 use wardlock_machine::*;
 
-use crate::configs::{self, Act};
+use crate::{
+    configs::{self, Act},
+    services,
+};
 
 /// How many sessions there are; one more is spoken of and never known.
 pub(crate) const SESSIONS: u8 = 5;
@@ -89,6 +92,8 @@ pub(crate) enum Op {
     },
     /// A change of the configuration.
     Configure(Act),
+    /// Something is done to an instance of a service.
+    Serve(services::Act),
     Tick,
     /// The next step of coming in.
     Join {
@@ -180,6 +185,8 @@ pub(crate) enum Theme {
     Sessions,
     /// Paths and their versions.
     Configs,
+    /// Instances, and the sessions that they go with.
+    Services,
     /// One session that does so much that its oldest answers are forgotten.
     Memory,
 }
@@ -205,6 +212,16 @@ pub(crate) fn keys() -> Vec<Key> {
 /// Paths of the configuration, one of them called as a lock is.
 pub(crate) fn paths() -> Vec<Name> {
     ["a", "a/b", "ab", "b"].map(|path| Name::new(path).expect("a name")).to_vec()
+}
+
+/// Services, one of them called as a lock is.
+pub(crate) fn services() -> Vec<Name> {
+    ["a", "s", "s/t", "st"].map(|service| Name::new(service).expect("a name")).to_vec()
+}
+
+/// Ids of instances.
+pub(crate) fn instances() -> Vec<Name> {
+    ["i", "ij", "j"].map(|instance| Name::new(instance).expect("a name")).to_vec()
 }
 
 fn length(none: u32, from: u64, to: u64) -> BoxedStrategy<Millis> {
@@ -292,9 +309,11 @@ fn op(theme: Theme) -> BoxedStrategy<Op> {
         Theme::Retries => [72, 36, 24, 90, 12, 6, 6, 1],
         Theme::Sessions => [36, 12, 6, 12, 12, 48, 48, 4],
         Theme::Configs => [12, 6, 3, 24, 12, 3, 3, 2],
+        Theme::Services => [12, 6, 3, 24, 6, 36, 12, 2],
         Theme::Memory => [100, 80, 1, 30, 1, 1, 1, 1],
     };
     let configure = if matches!(theme, Theme::Configs) { 120 } else { 4 };
+    let serve = if matches!(theme, Theme::Services) { 140 } else { 4 };
     let going = prop_oneof![
         8 => who().prop_map(|who| Op::Join { who }),
         1 => (0..=SESSIONS, 0..3u8, prop::bool::weighted(0.1)).prop_map(|(who, nonce, odd)| Op::Confirm { who, nonce, odd }),
@@ -325,6 +344,7 @@ fn op(theme: Theme) -> BoxedStrategy<Op> {
         8 => (who(), on(), proptest::option::weighted(0.1, asks(theme)))
             .prop_map(|(who, on, asks)| Op::Cancel { who, on, asks }),
         configure => configs::act().prop_map(Op::Configure),
+        serve => services::act().prop_map(Op::Serve),
         tick => Just(Op::Tick),
         come => going,
         home => home_ops,
@@ -369,6 +389,7 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
         2 => Just(Theme::Retries),
         2 => Just(Theme::Sessions),
         2 => Just(Theme::Configs),
+        2 => Just(Theme::Services),
         1 => Just(Theme::Memory),
     ];
     let length = |theme| if matches!(theme, Theme::Memory) { 130..180 } else { 30..120 };

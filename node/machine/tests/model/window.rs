@@ -101,7 +101,8 @@ impl Model {
                 Answer::Fence(checks.iter().map(|(key, token)| held(key, *token)).collect())
             }
             Query::Config { .. } | Query::Versions { .. } | Query::Configs { .. } => self.query_config(query),
-            Query::Events { .. } => panic!("these are compared by themselves"),
+            Query::Service { .. } | Query::Instance { .. } | Query::Services { .. } => self.query_services(query),
+            Query::Events { .. } | Query::Sample { .. } => panic!("these are compared by themselves"),
         }
     }
 
@@ -115,6 +116,7 @@ impl Model {
 
     fn counts(&self) -> Counts {
         let [configs, config_bytes, config_old_bytes] = self.count_configs();
+        let (services, instances, instance_bytes) = self.count_services();
         let modes = || self.held.iter().map(|held| held.grant.mode);
         Counts {
             exclusive: modes().filter(|mode| *mode == Mode::Exclusive).count() as u64,
@@ -126,6 +128,9 @@ impl Model {
             configs,
             config_bytes,
             config_old_bytes,
+            services,
+            instances,
+            instance_bytes,
         }
     }
 
@@ -157,6 +162,7 @@ impl Model {
             }
         }
         self.compare_configs(machine, dice)?;
+        self.compare_services(machine, dice)?;
         self.compare_events(machine, dice)?;
         match dice % 4 {
             0 => self.compare_lists(machine, dice / 4),

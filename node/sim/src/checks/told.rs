@@ -20,6 +20,8 @@ struct Watcher {
     held: BTreeMap<String, BTreeMap<Token, Mode>>,
     /// Every grant.
     granted: BTreeSet<(String, Token)>,
+    /// By service and id, whether it is registered.
+    instances: BTreeMap<(String, String), bool>,
 }
 
 /// All watchers, and what they must be told.
@@ -90,6 +92,20 @@ impl Told {
                 // What was granted before the watch began ends once, too, but that is not known here.
                 if known && !held {
                     return Err(format!("watcher {watcher} was told twice that grant {token} of {name} ended"));
+                }
+            }
+            event::Told::Registered { instance, .. } => {
+                state.instances.insert((name.to_owned(), instance.clone()), true);
+            }
+            // What was registered before the watch began is not known here.
+            event::Told::Deregistered { instance, .. } => {
+                if state.instances.insert((name.to_owned(), instance.clone()), false) == Some(false) {
+                    return Err(format!("watcher {watcher} was told twice that {instance} of {name} is gone"));
+                }
+            }
+            event::Told::Health { instance, .. } => {
+                if state.instances.get(&(name.to_owned(), instance.clone())) == Some(&false) {
+                    return Err(format!("watcher {watcher} was told how {instance} of {name} fares, which is gone"));
                 }
             }
         }

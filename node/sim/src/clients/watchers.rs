@@ -83,6 +83,13 @@ fn told(watcher: u32, watched: &Watched) -> Event {
             let value = value.as_ref().map(|value| String::from_utf8_lossy(value).into_owned());
             Told::Version { version: version.0, deleted: *deleted, value }
         }
+        What::Registered { instance, session, .. } => {
+            Told::Registered { instance: instance.to_string(), session: *session }
+        }
+        What::Deregistered { instance, reason } => {
+            Told::Deregistered { instance: instance.to_string(), reason: *reason }
+        }
+        What::Health { instance, health } => Told::Health { instance: instance.to_string(), health: *health },
     };
     let (shard, revision, name) = (watched.shard.0, event.revision.0, Arc::from(event.key.name.as_str()));
     Event::Told { watcher, shard, revision, name, told }
