@@ -24,6 +24,7 @@ mod ramp;
 mod report;
 mod run;
 mod safety;
+mod services;
 mod sweep;
 mod sweep_file;
 mod table;
@@ -55,7 +56,8 @@ These start a cluster of their own:
   wardlock-loadtest chaos --duration 60s
   wardlock-loadtest watch-through --changes 100000 --failovers 10 --reconnects 3
   wardlock-loadtest config --fill 10000
-  wardlock-loadtest elections --elections 100";
+  wardlock-loadtest elections --elections 100
+  wardlock-loadtest services --instances 10000 --kill 1000";
 
 /// Drives a Wardlock cluster, measures it and checks what it promises.
 #[derive(Parser)]
@@ -78,6 +80,9 @@ enum Command {
     Elections(Box<elections::Options>),
     #[command(hide = true)]
     Candidates(elections::candidates::Options),
+    Services(Box<services::Options>),
+    #[command(hide = true)]
+    Instances(services::instances::Options),
     Report(page::Options),
     Compare(compare::Options),
     Plan(plan::Options),
@@ -98,6 +103,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Config(options) => config::command(&options).await,
         Command::Elections(options) => elections::command(&options).await,
         Command::Candidates(options) => elections::candidates::command(&options).await,
+        Command::Services(options) => services::command(&options).await,
+        Command::Instances(options) => services::instances::command(&options).await,
         Command::Report(options) => page::command(&options),
         Command::Compare(options) => compare::command(&options),
         Command::Plan(options) => plan::command(&options),
