@@ -105,11 +105,6 @@ pub const ALL: &[(&str, Layer, &str)] = &[
     ("vote-with-row", Layer::Log, "a vote goes with the row that it stands in"),
     ("ack-before-commit", Layer::Cluster, "a follower acknowledges entries that it has not saved"),
     ("audience-hears-no-proclamation", Layer::Cluster, "an election's audience is not told what its leader proclaims"),
-    (
-        "audience-overlooks-short-reigns",
-        Layer::Cluster,
-        "an election's audience takes a look for all that happened before it",
-    ),
     ("barrier-skipped", Layer::Cluster, "reads are answered without asking whether the leader still leads"),
     ("barrier-without-quorum", Layer::Cluster, "a leader's own word is enough for a read"),
     (

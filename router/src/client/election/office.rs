@@ -132,9 +132,6 @@ impl Office {
 
     /// Whether it is to be told that nobody leads. Whoever leads by then is told by an event of its own.
     pub(crate) fn settle(&mut self, object: Option<&Object>) -> bool {
-        if planted!("audience-overlooks-short-reigns") {
-            self.seen = self.seen.max(object.map_or(Revision(0), |object| object.revision));
-        }
         let nobody = self.vacant && self.led && object.is_none_or(|object| object.holders.is_empty());
         self.led &= !nobody;
         self.vacant = false;
