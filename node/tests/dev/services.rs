@@ -4,15 +4,16 @@ use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
-use crate::support::{Dev, alone, wait_until};
+use crate::support::{Dev, Signal, alone, wait_until};
 
-const TTL: Duration = Duration::from_secs(2);
+/// The TTL of those that are kept alive by hand: it must outlast a machine that does much else.
+const KEPT: Duration = Duration::from_secs(6);
 
 fn put(dev: &Dev, service: &str, id: &str, bound: &Value) -> crate::support::http::Answer {
     let mut body = json!({"address": "10.0.0.7", "port": 8080, "tags": ["eu"]});
@@ -23,7 +24,7 @@ fn put(dev: &Dev, service: &str, id: &str, bound: &Value) -> crate::support::htt
 /// The ids of a service's instances; `None` while its shard cannot be asked.
 fn ids(dev: &Dev, service: &str) -> Option<BTreeSet<String>> {
     let page = dev.get(&format!("/services/{service}?limit=1000"));
-    if page.status == 503 {
+    if matches!(page.status, 503 | 504) {
         return None;
     }
     assert_eq!(page.status, 200, "{page:?}");
@@ -38,10 +39,10 @@ struct Registered {
 }
 
 impl Registered {
-    fn start(dev: &Dev, service: &str, id: &str, more: &[&str]) -> Registered {
+    fn start(dev: &Dev, service: &str, id: &str, ttl: &str, more: &[&str]) -> Registered {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wardlock"));
         command.args(["service", "--server", &dev.server(), "register", service, "--id", id]);
-        command.args(["--address", "127.0.0.1", "--port", "80", "--ttl", "2"]).args(more);
+        command.args(["--address", "127.0.0.1", "--port", "80", "--ttl", ttl]).args(more);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -57,81 +58,84 @@ impl Drop for Registered {
     }
 }
 
+/// Registers ten instances and keeps the first five of them alive until `over`. While there is no leader a heartbeat
+/// may fail; it never finds its instance gone.
+fn keep_half(dev: &Dev, service: &str, registered: &AtomicUsize, over: &AtomicBool) {
+    let mut ids = 0..10;
+    while !over.load(Ordering::Relaxed) {
+        match ids.next() {
+            Some(id) => {
+                let put = put(dev, service, &id.to_string(), &json!({"ttl": KEPT.as_secs()}));
+                assert_eq!((put.status, put.text("boundTo").as_str()), (200, "ttl"), "{put:?}");
+                registered.fetch_add(1, Ordering::Relaxed);
+            }
+            None => std::thread::sleep(KEPT / 20),
+        }
+        for id in 0..ids.start.min(5) {
+            let beat = dev.post(&format!("/services/{service}/instances/{id}/heartbeat"), &json!({}));
+            assert!(matches!(beat.status, 200 | 503 | 504), "{service} {id}: {beat:?}");
+        }
+    }
+}
+
 #[test]
 fn who_dies_is_gone_within_its_ttl_and_who_lives_stays_through_the_loss_of_a_node() {
     let _alone = alone();
-    let mut dev = Dev::anywhere(&["--shards", "8", "--processes"]);
-    let by_ttl = json!({"ttl": TTL.as_secs()});
+    let dev = Dev::anywhere(&["--shards", "8", "--processes"]);
     let session = dev.open("web-1", 60.0);
-    for service in 0..4 {
-        for id in 0..10 {
-            let put = put(&dev, &format!("web-{service}"), &format!("{id}"), &by_ttl);
-            assert_eq!((put.status, put.text("boundTo").as_str()), (200, "ttl"), "{put:?}");
-        }
-        let put = put(&dev, &format!("web-{service}"), "bound", &json!({"sessionId": session}));
-        assert_eq!((put.status, put.text("boundTo").as_str()), (200, "session"), "{put:?}");
-    }
-    let stays = Registered::start(&dev, "web-0", "stays", &[]);
-    let mut dies = Registered::start(&dev, "web-0", "dies", &[]);
-    let over = AtomicBool::new(false);
+    let services = ["web-0", "web-1", "web-2", "web-3"];
+    let stays = Registered::start(&dev, "web-0", "stays", "10", &[]);
+    let mut dies = Registered::start(&dev, "web-0", "dies", "2", &[]);
+    let (registered, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        // Half of them send their heartbeats, each by itself.
-        let beats: Vec<_> = (0..4)
-            .map(|service| {
-                let (dev, over) = (&dev, &over);
-                scope.spawn(move || {
-                    while !over.load(Ordering::Relaxed) {
-                        for id in 0..5 {
-                            let beat =
-                                dev.post(&format!("/services/web-{service}/instances/{id}/heartbeat"), &json!({}));
-                            assert_eq!(beat.status, 200, "{beat:?}");
-                        }
-                        std::thread::sleep(TTL / 5);
-                    }
-                })
-            })
-            .collect();
+        let keepers: Vec<_> =
+            services.iter().map(|service| scope.spawn(|| keep_half(&dev, service, &registered, &over))).collect();
+        for service in services {
+            let put = put(&dev, service, "bound", &json!({"sessionId": session}));
+            assert_eq!((put.status, put.text("boundTo").as_str()), (200, "session"), "{put:?}");
+        }
+        let all = 10 * services.len();
+        wait_until("all are registered", 10 * KEPT, || registered.load(Ordering::Relaxed) == all);
+
         let killed = Instant::now();
         dies.child.kill().unwrap();
-        let mut gone = None;
-        while gone.is_none() {
+        let gone = loop {
             let there = ids(&dev, "web-0").unwrap();
-            assert!(there.contains("stays") && there.contains("bound") && there.contains("0"), "{there:?}");
-            gone = (!there.contains("dies")).then(|| killed.elapsed());
-            assert!(killed.elapsed() < 3 * TTL, "{there:?}");
+            assert!(["stays", "bound", "0"].iter().all(|id| there.contains(*id)), "{there:?}");
+            if !there.contains("dies") {
+                break killed.elapsed();
+            }
+            assert!(killed.elapsed() < Duration::from_secs(30), "{there:?}");
             std::thread::sleep(Duration::from_millis(20));
-        }
-        let gone = gone.unwrap();
+        };
         println!("gone {gone:?} after it was killed");
-        assert!(gone <= TTL + Duration::from_secs(1), "gone after {gone:?}");
-        over.store(true, Ordering::Relaxed);
-        beats.into_iter().for_each(|beat| beat.join().unwrap());
-    });
-    // The five of each that were silent are gone by now, and their heartbeats are told so.
-    let expected: BTreeSet<String> = ["0", "1", "2", "3", "4", "bound"].map(str::to_owned).into();
-    assert_eq!(ids(&dev, "web-1").unwrap(), expected);
-    assert_eq!(dev.post("/services/web-1/instances/7/heartbeat", &json!({})).status, 404);
-    assert_eq!(dev.post("/services/web-1/instances/bound/heartbeat", &json!({})).problem(), "session-bound");
+        assert!(gone <= Duration::from_secs(2 + 1), "gone after {gone:?}");
 
-    // A node dies, and with it a third of the leaders. Whoever is kept alive stays; the silent are gone in the end.
-    dev.kill(2);
-    wait_until("every shard has a leader", Duration::from_secs(20), || {
-        (0..4).all(|service| ids(&dev, &format!("web-{service}")).is_some())
-    });
-    for _ in 0..8 {
-        for service in 0..4 {
-            let there = ids(&dev, &format!("web-{service}")).unwrap_or_default();
-            assert!(there.contains("bound"), "{service}: {there:?}");
+        // Those that are silent go, too, and nobody else.
+        let expected: BTreeSet<String> = ["0", "1", "2", "3", "4", "bound"].map(str::to_owned).into();
+        wait_until("the silent are gone", 2 * KEPT, || {
+            services[1..].iter().all(|service| ids(&dev, service).as_ref() == Some(&expected))
+        });
+        assert_eq!(dev.post("/services/web-1/instances/7/heartbeat", &json!({})).status, 404);
+        assert_eq!(dev.post("/services/web-1/instances/bound/heartbeat", &json!({})).problem(), "session-bound");
+
+        // A node dies, and with it a third of the leaders.
+        dev.signal(2, Signal::KILL);
+        let until = Instant::now() + KEPT;
+        while Instant::now() < until {
+            for there in services[1..].iter().filter_map(|service| ids(&dev, service)) {
+                assert_eq!(there, expected);
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
-        std::thread::sleep(Duration::from_millis(250));
-    }
-    assert!(ids(&dev, "web-0").unwrap().contains("stays"));
-    wait_until("the silent are gone", Duration::from_secs(10), || {
-        (1..4).all(|service| ids(&dev, &format!("web-{service}")).is_some_and(|there| there.len() == 1))
+        assert!(ids(&dev, "web-0").is_some_and(|there| there.contains("stays")));
+        over.store(true, Ordering::Relaxed);
+        keepers.into_iter().for_each(|keeper| keeper.join().unwrap());
     });
-    dev.restart(2);
     assert_eq!(dev.call("DELETE", &format!("/sessions/{session}"), "", &[]).status, 200);
-    assert_eq!(ids(&dev, "web-3").unwrap(), BTreeSet::new(), "they go with their session");
+    wait_until("all are gone", 3 * KEPT, || {
+        services[1..].iter().all(|service| ids(&dev, service).is_some_and(|there| there.is_empty()))
+    });
     drop(stays);
 }
 
@@ -170,7 +174,7 @@ fn the_command_line_registers_lists_watches_and_takes_off() {
     let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
     let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
     assert_eq!(next(), json!({"service": "pay", "instances": []}));
-    let kept = Registered::start(&dev, "pay", "i-2", &["--health", "warning"]);
+    let kept = Registered::start(&dev, "pay", "i-2", "10", &["--health", "warning"]);
     let told = next();
     assert_eq!(
         (&told["instances"][0]["instanceId"], &told["instances"][0]["health"]),

@@ -39,7 +39,7 @@ command cannot be run or found.
 Examples:
   wardlock service register web --address 10.0.0.7 --port 8080 --tag eu -- ./server --listen :8080
   wardlock service register payments --id db-1 --address db-1.internal --port 5432 --weight 3 --meta zone=a")]
-pub struct Register {
+pub(super) struct Register {
     /// The service.
     #[arg(value_parser = args::name)]
     name: Name,
