@@ -126,7 +126,10 @@ impl Deliverer<'_> {
                 epoch = wait(&mut logging) => {
                     logging = None;
                     match epoch {
-                        Some(epoch) => self.epoch = epoch,
+                        Some(epoch) => {
+                            self.epoch = epoch;
+                            outbox.logged();
+                        }
                         // Begun anew from what was logged.
                         None => return,
                     }

@@ -2,8 +2,8 @@
 //! and progress go out; the time is told, and so is the luck by which pauses are spread.
 //!
 //! # Invariants
-//! 1. Of one key one delivery is under way at a time, and the next begins when that one is delivered or dead: so a
-//!    target that takes everything is told the events of a key in their order.
+//! 1. Of one key one delivery is under way at a time, and the next begins when that one is delivered, or is logged as
+//!    dead: so whoever begins anew tells no event for the first time behind a later one of its key.
 //! 2. The cursor never passes an event that is neither delivered nor told as dead with the same progress.
 //! 3. A key that fails keeps no other from being told, as long as there is room in the window.
 //! 4. What is held is bounded: by [`WINDOW`] events, by [`WINDOW_BYTES`], and by [`LANES`] deliveries under way.
@@ -50,6 +50,8 @@ struct Row {
     /// When the first was first tried.
     since: Option<Duration>,
     under_way: bool,
+    /// The one before the first has died, and that is not logged yet.
+    held: bool,
 }
 
 /// A delivery to begin now.
@@ -105,6 +107,9 @@ pub(super) struct Outbox {
     /// What has come about and is not logged.
     news: Progress,
     results: usize,
+    /// Lanes that are held by what has died since the last progress, and by what died before it.
+    held: Vec<Lane>,
+    logging: Vec<Lane>,
 }
 
 impl Outbox {
@@ -130,6 +135,8 @@ impl Outbox {
             dead_before: dead.into_iter().collect(),
             news: Progress { error, ..Progress::default() },
             results: 0,
+            held: Vec::new(),
+            logging: Vec::new(),
         };
         for letter in again {
             // It may lie behind the cursor still, and is read anew then.
@@ -194,7 +201,7 @@ impl Outbox {
     fn put(&mut self, lane: Lane, letter: Letter) {
         let row = self.rows.entry(lane.clone()).or_default();
         row.letters.push_back(letter);
-        if row.letters.len() == 1 || planted!("hook-two-of-a-key") {
+        if row.letters.len() == 1 && !row.held || planted!("hook-two-of-a-key") {
             self.ready.push_back(lane);
         }
     }
@@ -253,12 +260,24 @@ impl Outbox {
         };
         row.since = None;
         let Some(done) = row.letters.pop_front() else { return fate };
+        if fate == Fate::Dead {
+            row.held = true;
+            self.held.push(lane.clone());
+        } else {
+            self.go_on(lane);
+        }
+        self.done(done, fate);
+        fate
+    }
+
+    /// The next of a lane may begin.
+    fn go_on(&mut self, lane: &Lane) {
+        let Some(row) = self.rows.get_mut(lane) else { return };
+        row.held = false;
         match row.letters.is_empty() {
             true => drop(self.rows.remove(lane)),
             false => self.ready.push_back(lane.clone()),
         }
-        self.done(done, fate);
-        fate
     }
 
     fn done(&mut self, Letter { letter, again }: Letter, fate: Fate) {
@@ -318,6 +337,7 @@ impl Outbox {
     /// anew.
     pub(super) fn progress(&mut self) -> Progress {
         self.results = 0;
+        self.logging.append(&mut self.held);
         let error = self.news.error.clone();
         let mut news = std::mem::replace(&mut self.news, Progress { error, ..Progress::default() });
         for letter in &news.dead {
@@ -330,6 +350,14 @@ impl Outbox {
         }
         self.tell_gap();
         news
+    }
+
+    /// The last progress is logged.
+    pub(super) fn logged(&mut self) {
+        for lane in std::mem::take(&mut self.logging) {
+            self.go_on(&lane);
+        }
+        self.tell_gap();
     }
 }
 

@@ -117,11 +117,15 @@ impl FromStr for Url {
                 name.to_owned()
             }
         };
-        let port = match authority.port_u16() {
-            Some(0) => return Err(malformed()),
-            Some(port) => port,
-            None if authority.as_str().ends_with(':') || authority.port().is_some() => return Err(malformed()),
-            None => default_port(https),
+        // Without a user, what stands behind the host is the port.
+        let rest = authority.as_str().get(authority.host().len()..).ok_or_else(malformed)?;
+        let port = match rest.strip_prefix(':') {
+            None if rest.is_empty() => default_port(https),
+            None => return Err(malformed()),
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                digits.parse().ok().filter(|port| *port > 0).ok_or_else(malformed)?
+            }
+            Some(_) => return Err(malformed()),
         };
         let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         Ok(Url { origin: Origin { https, host, port }, path })
@@ -271,6 +275,9 @@ mod tests {
             "https:///x",
             "https://hooks.example.com:0/",
             "https://hooks.example.com:70000/",
+            "https://hooks.example.com:/",
+            "https://hooks.example.com:+443/",
+            "https://hooks.example.com:44x/",
             "https://user@hooks.example.com/",
             "https://evil.example#@hooks.example.com/",
             "https://hooks.example.com@evil.example/",
