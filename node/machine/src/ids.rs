@@ -299,6 +299,19 @@ pub enum Kind {
     Hook,
 }
 
+impl Kind {
+    /// Its name, in the API and for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Lock => "lock",
+            Kind::Election => "election",
+            Kind::Config => "config",
+            Kind::Service => "service",
+            Kind::Hook => "webhook",
+        }
+    }
+}
+
 /// The full name of an object in a shard.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {

@@ -28,17 +28,6 @@ pub(super) fn age(since: WallMs) -> String {
     humantime::format_duration(Duration::from_secs(ms / 1000)).to_string()
 }
 
-/// A kind in the API's words.
-pub(super) fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Lock => "lock",
-        Kind::Election => "election",
-        Kind::Config => "config",
-        Kind::Service => "service",
-        Kind::Hook => "webhook",
-    }
-}
-
 /// Where an instance is. An address of version 6 stands in brackets.
 pub(super) fn endpoint(address: &str, port: u16) -> String {
     if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }

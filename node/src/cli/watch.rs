@@ -134,7 +134,7 @@ fn say(output: Format, watched: &Watched, token: impl FnOnce() -> WatchToken) ->
         return output::print(&format!("{}\n", Value::to_string(&document)));
     }
     let event = &watched.event;
-    let (kind, name) = (view::kind(event.key.kind), output::printable(event.key.name.as_str()));
+    let (kind, name) = (event.key.kind.name(), output::printable(event.key.name.as_str()));
     let what = match &event.what {
         What::Granted { lock_id, mode, holder, value } => {
             let who = output::printable(value.as_ref().unwrap_or(holder));

@@ -284,7 +284,7 @@ async fn letters(client: &Client, id: Name, output: Format) -> Result<ExitCode, 
     let mut table = Table::new(["DELIVERY", "KIND", "NAME", "ATTEMPTS", "DIED", "ERROR"]);
     for letter in &found {
         let (kind, name) = match &letter.event {
-            Some(event) => (view::kind(event.key.kind), event.key.name.to_string()),
+            Some(event) => (event.key.kind.name(), event.key.name.to_string()),
             None => ("gap", String::new()),
         };
         let died = view::time(letter.died);

@@ -484,7 +484,11 @@ impl<'a> EventInstance<'a> {
                 Some(EventInstance { reason: Some(reason), ..view(instance) })
             }
             What::Health { instance, health } => Some(EventInstance { health: Some(health.name()), ..view(instance) }),
-            What::Granted { .. } | What::Ended { .. } | What::Configured { .. } => None,
+            What::Granted { .. }
+            | What::Ended { .. }
+            | What::Configured { .. }
+            | What::Proclaimed { .. }
+            | What::Enrolled { .. } => None,
         }
     }
 }

@@ -406,13 +406,7 @@ impl<'a> From<&'a Watched> for EventView<'a> {
         };
         EventView {
             event,
-            kind: match key.kind {
-                Kind::Lock => "lock",
-                Kind::Election => "election",
-                Kind::Config => "config",
-                Kind::Service => "service",
-                Kind::Hook => "webhook",
-            },
+            kind: key.kind.name(),
             name: key.name.as_str(),
             at: Rfc3339(*at),
             shard: watched.shard.0,

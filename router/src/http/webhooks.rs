@@ -11,7 +11,7 @@
 use http::StatusCode;
 use serde::Serialize;
 use wardlock_machine::{
-    Answer, Command, Cursor, DeadLetter, HookView, Key, Kind, Name, Outcome, Pattern, Query, Secret, SetHook,
+    Answer, Command, Cursor, DeadLetter, HookView, Key, Name, Outcome, Pattern, Query, Secret, SetHook,
     SettleDead, WallMs, limits,
 };
 use wardlock_placement::GroupId;
@@ -208,12 +208,7 @@ struct PatternDoc<'a> {
 fn views(patterns: &[Pattern]) -> Vec<PatternDoc<'_>> {
     fn view(pattern: &Pattern) -> PatternDoc<'_> {
         let name = Some(pattern.name.as_str());
-        let kind = match pattern.kind {
-            Kind::Lock => "lock",
-            Kind::Election => "election",
-            Kind::Config => "config",
-            Kind::Hook => "webhook",
-        };
+        let kind = pattern.kind.name();
         match pattern.prefix {
             true => PatternDoc { kind, name: None, prefix: name },
             false => PatternDoc { kind, name, prefix: None },

@@ -113,7 +113,9 @@ impl Office {
                 self.vacant = true;
                 return None;
             }
-            What::Configured { .. } => return None,
+            What::Configured { .. } | What::Registered { .. } | What::Deregistered { .. } | What::Health { .. } => {
+                return None;
+            }
         };
         (self.vacant, self.led) = (false, true);
         Some(news)
