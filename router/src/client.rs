@@ -204,10 +204,7 @@ impl Client {
         let reading = async move {
             match query {
                 Query::Sessions { after, limit } => self.sessions(after, limit, patience).await.map(Answer::Sessions),
-                Query::Configs { prefix, after, limit } => {
-                    self.configs(&prefix, after.as_deref(), limit, patience).await.map(Answer::Configs)
-                }
-                query => self.list(query, patience).await.map(Answer::List),
+                query => self.page(query, patience).await,
             }
         };
         reading.boxed()
@@ -332,6 +329,7 @@ fn unexpected(response: &Response) -> Error {
         Response::Status(_) => "a status",
         Response::Done => "a bare confirmation",
         Response::Confirmed(_) => "words on leaderships",
+        Response::Marked { .. } => "a list with its mark",
     };
     Error::Malformed(format!("the node answered with {kind}"))
 }

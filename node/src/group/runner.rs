@@ -369,6 +369,7 @@ impl Runner {
                 return (!all_here).then_some(stale);
             }
             Op::Read(Query::List { .. } | Query::Sessions { .. } | Query::Configs { .. } | Query::Events { .. })
+            | Op::Marked(_)
             | Op::Watch { .. } => return None,
         };
         (!(first..=last).contains(&hash)).then_some(stale)

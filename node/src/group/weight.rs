@@ -10,7 +10,7 @@ const FIXED: usize = 64;
 pub fn op(op: &Op) -> usize {
     match op {
         Op::Write(write) => command(write),
-        Op::Read(read) | Op::Watch { query: read, .. } => FIXED + query(read),
+        Op::Read(read) | Op::Marked(read) | Op::Watch { query: read, .. } => FIXED + query(read),
         Op::KeepAlive { .. } => FIXED,
         Op::Observe { key, .. } => FIXED + key.name.as_str().len(),
     }
@@ -101,6 +101,7 @@ mod tests {
             Op::Read(Query::Configs { prefix: text.clone(), after: Some(text.clone()), limit: 1 }),
             Op::Write(Command::Break { key: key.clone(), reason: text }),
             Op::Read(list),
+            Op::Marked(Query::Configs { prefix: text.clone(), after: Some(text.clone()), limit: 1 }),
             Op::Read(Query::Fence { checks: vec![(key.clone(), wardlock_machine::Token(1)); 9] }),
             Op::Watch {
                 query: Query::Events {

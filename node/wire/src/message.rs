@@ -172,6 +172,10 @@ pub enum Op {
         /// How long to hold the question, in milliseconds.
         wait_ms: u32,
     },
+    /// A page of a list as [`Op::Read`] answers it, and the shard's revision in the same state: from there a watch
+    /// tells all that happens behind the page. It is no query inside a query, since whoever decodes a nest must go as
+    /// deep as its sender likes.
+    Marked(Query),
 }
 
 /// What is answered.
@@ -207,6 +211,13 @@ pub enum Response {
     Done,
     /// To [`Body::Confirm`], a word for each claim, in order.
     Confirmed(Vec<Standing>),
+    /// To [`Op::Marked`].
+    Marked {
+        /// The shard's, in the state that the answer is of.
+        revision: Revision,
+        /// What [`Op::Read`] answers.
+        answer: Answer,
+    },
 }
 
 /// The answer to a keep-alive.

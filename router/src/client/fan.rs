@@ -8,11 +8,13 @@ use std::{
 };
 
 use futures_util::future::try_join_all;
-use wardlock_machine::{Answer, ConfigView, Key, Name, Object, Query, SessionId, SessionView, Token, limits};
+use wardlock_machine::{
+    Answer, ConfigView, Incarnation, Key, Name, Object, Query, SessionId, SessionView, Token, limits,
+};
 use wardlock_placement::GroupId;
 use wardlock_wire::{Op, Response};
 
-use super::{Client, call::Work, unexpected, unexpected_answer};
+use super::{Client, WatchToken, call::Work, unexpected, unexpected_answer};
 use crate::{Error, routes::Target};
 
 /// A check and its place among all.
@@ -22,23 +24,39 @@ impl Client {
     /// A page of the cluster's objects, in the order of their names: [`Query::List`] to every shard. At
     /// most [`limits::PAGE`] of them, whatever its limit says.
     pub async fn list(&self, query: Query, patience: Duration) -> Result<Vec<Object>, Error> {
-        let Query::List { kind, prefix, held, session, after, limit } = query else {
+        if !matches!(query, Query::List { .. }) {
             return Err(Error::Malformed("this query is no list of objects".into()));
-        };
-        // A shard that cuts its page short would leave a hole in the middle of a longer one.
-        let limit = limit.min(limits::PAGE as u32);
-        let query = Query::List { kind, prefix, held, session, after, limit };
-        let mut all = Vec::new();
-        for answer in self.every_shard(&query, patience).await? {
-            match answer {
-                Answer::List(page) => all.extend(page),
-                other => return Err(unexpected_answer(other)),
-            }
         }
-        all.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        all.dedup_by(|a, b| a.key == b.key);
-        all.truncate(limit as usize);
-        Ok(all)
+        match self.page(query, patience).await? {
+            Answer::List(page) => Ok(page),
+            other => Err(unexpected_answer(other)),
+        }
+    }
+
+    /// A page of a list ([`Query::List`] or [`Query::Configs`]), as [`Client::read`] answers it, and the token from which
+    /// to watch: a watch since then tells everything that happened after its shard's part of the page was read, and
+    /// nothing that happened before. Whoever goes on to further pages watches since the token of the first: what happens
+    /// between two pages is told, or seen in the later page and told.
+    pub async fn page_with_token(&self, query: Query, patience: Duration) -> Result<(Answer, WatchToken), Error> {
+        let query = within_bounds(query)?;
+        let mut positions = BTreeMap::new();
+        let mut pages = Vec::new();
+        // The map's that names these shards: a restore between here and there is seen by whoever watches.
+        self.ready(patience).await?;
+        let incarnation = Incarnation(self.map().incarnation);
+        for (group, response) in self.every_shard(&Op::Marked(query.clone()), patience).await? {
+            let Response::Marked { revision, answer } = response else { return Err(unexpected(&response)) };
+            positions.insert(group, revision);
+            pages.push(answer);
+        }
+        Ok((merged(&query, pages)?, WatchToken { incarnation, positions }))
+    }
+
+    /// A page of a list, merged over all shards.
+    pub(super) async fn page(&self, query: Query, patience: Duration) -> Result<Answer, Error> {
+        let query = within_bounds(query)?;
+        let pages = self.every_shard(&Op::Read(query.clone()), patience).await?;
+        merged(&query, pages.into_iter().map(|(_, response)| answer(response)).collect::<Result<_, _>>()?)
     }
 
     /// A page of the cluster's sessions, in the order of their ids.
@@ -50,8 +68,8 @@ impl Client {
     ) -> Result<Vec<SessionView>, Error> {
         let limit = limit.min(limits::PAGE as u32);
         let mut all = Vec::new();
-        for answer in self.every_shard(&Query::Sessions { after, limit }, patience).await? {
-            match answer {
+        for (_, response) in self.every_shard(&Op::Read(Query::Sessions { after, limit }), patience).await? {
+            match answer(response)? {
                 Answer::Sessions(page) => all.extend(page),
                 other => return Err(unexpected_answer(other)),
             }
@@ -71,22 +89,11 @@ impl Client {
         limit: u32,
         patience: Duration,
     ) -> Result<Vec<ConfigView>, Error> {
-        let limit = limit.min(limits::PAGE as u32);
         let query = Query::Configs { prefix: prefix.to_owned(), after: after.map(str::to_owned), limit };
-        if !query.is_within_bounds() {
-            return Err(Error::Malformed("a prefix is at most as long as a name".into()));
+        match self.page(query, patience).await? {
+            Answer::Configs(page) => Ok(page),
+            other => Err(unexpected_answer(other)),
         }
-        let mut all = Vec::new();
-        for answer in self.every_shard(&query, patience).await? {
-            match answer {
-                Answer::Configs(page) => all.extend(page),
-                other => return Err(unexpected_answer(other)),
-            }
-        }
-        all.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        all.dedup_by(|a, b| a.path == b.path);
-        all.truncate(limit as usize);
-        Ok(all)
     }
 
     /// Whether each token belongs to a grant of the lock of that name that is held now; in order.
@@ -120,15 +127,59 @@ impl Client {
         Ok(verdicts)
     }
 
-    async fn every_shard(&self, query: &Query, patience: Duration) -> Result<Vec<Answer>, Error> {
+    async fn every_shard(&self, op: &Op, patience: Duration) -> Result<Vec<(GroupId, Response)>, Error> {
         self.ready(patience).await?;
         let shards: BTreeSet<GroupId> = self.core().routes().shards().collect();
         let asked = shards.into_iter().map(|group| async move {
-            match self.core().run(Work::op_for(group, Op::Read(query.clone())), patience).await?.response {
-                Response::Answer(answer) => Ok(answer),
-                other => Err(unexpected(&other)),
-            }
+            let replied = self.core().run(Work::op_for(group, op.clone()), patience).await?;
+            Ok((group, replied.response))
         });
         try_join_all(asked).await
     }
+}
+
+/// A list that asks for no more than one page.
+fn within_bounds(mut query: Query) -> Result<Query, Error> {
+    // A shard that cuts its page short would leave a hole in the middle of a longer one.
+    match &mut query {
+        Query::List { limit, .. } | Query::Configs { limit, .. } => *limit = (*limit).min(limits::PAGE as u32),
+        _ => return Err(Error::Malformed("this query is no list".into())),
+    }
+    match query.is_within_bounds() {
+        true => Ok(query),
+        false => Err(Error::Malformed("a prefix is at most as long as a name".into())),
+    }
+}
+
+fn answer(response: Response) -> Result<Answer, Error> {
+    match response {
+        Response::Answer(answer) => Ok(answer),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The shards' pages of a list as one, in its order and cut to its limit.
+fn merged(query: &Query, pages: Vec<Answer>) -> Result<Answer, Error> {
+    let limit = match query {
+        Query::List { limit, .. } | Query::Configs { limit, .. } => *limit as usize,
+        _ => 0,
+    };
+    let (mut objects, mut configs): (Vec<Object>, Vec<ConfigView>) = Default::default();
+    for page in pages {
+        match (query, page) {
+            (Query::List { .. }, Answer::List(page)) => objects.extend(page),
+            (Query::Configs { .. }, Answer::Configs(page)) => configs.extend(page),
+            (_, other) => return Err(unexpected_answer(other)),
+        }
+    }
+    objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    objects.dedup_by(|a, b| a.key == b.key);
+    objects.truncate(limit);
+    configs.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    configs.dedup_by(|a, b| a.path == b.path);
+    configs.truncate(limit);
+    Ok(match query {
+        Query::Configs { .. } => Answer::Configs(configs),
+        _ => Answer::List(objects),
+    })
 }

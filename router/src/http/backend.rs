@@ -32,11 +32,16 @@ pub trait Backend: Send + Sync + 'static {
     /// Takes an acquire out of its queue, or gives back what it got, in the background: its caller has gone.
     fn withdraw(&self, acquire: Acquire);
 
-    /// Reads linearizably. A page of sessions or of the configuration is merged over all shards, cut to its limit.
+    /// Reads linearizably. A page of sessions is merged over all shards, cut to its limit.
     fn read(&self, query: Query, patience: Duration) -> impl Future<Output = Result<Answer, Error>> + Send;
 
-    /// A page of objects, merged over all shards, by name, cut to its limit.
-    fn list(&self, query: Query, patience: Duration) -> impl Future<Output = Result<Vec<Object>, Error>> + Send;
+    /// A page of objects or of the configuration, merged over all shards, by name, cut to its limit; and the token
+    /// from which a watch tells what happens behind it.
+    fn list(
+        &self,
+        query: Query,
+        patience: Duration,
+    ) -> impl Future<Output = Result<(Answer, WatchToken), Error>> + Send;
 
     /// Whether each token belongs to a grant of its lock that is held now.
     fn fence(
@@ -112,8 +117,8 @@ impl Backend for Client {
         Client::read(self, query, patience).await
     }
 
-    async fn list(&self, query: Query, patience: Duration) -> Result<Vec<Object>, Error> {
-        Client::list(self, query, patience).await
+    async fn list(&self, query: Query, patience: Duration) -> Result<(Answer, WatchToken), Error> {
+        Client::page_with_token(self, query, patience).await
     }
 
     async fn fence(&self, checks: Vec<(Name, Token)>, patience: Duration) -> Result<Vec<bool>, Error> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use wardlock_machine::{
     Acquire, Answer, Command, Key, Kind, Millis, Name, Object, Outcome, Query, RequestId, SessionId, limits,
 };
@@ -11,12 +12,15 @@ use super::{
     Gateway,
     backend::Backend,
     call::Call,
+    openapi::shapes,
     outcome,
     problem::Problem,
-    render::{Granted, HolderView, LockView, SUCCESS},
+    render::{Granted, HolderView, LockView, SUCCESS, Text},
     reply::Reply,
 };
-use crate::Error;
+use crate::{Error, client::WatchToken};
+
+pub(super) mod spec;
 
 const NOTHING: Millis = Millis(0);
 
@@ -100,9 +104,11 @@ impl<B: Backend> Gateway<B> {
         let limit = params.limit()?;
         params.finish()?;
         let query = Query::List { kind: Kind::Lock, prefix, held, session, after, limit };
-        let objects = self.backend().list(query, call.patience).await?;
+        let (Answer::List(objects), token) = self.backend().list(query, call.patience).await? else {
+            return Err(Problem::internal("the cluster answered another question"));
+        };
         let next = (objects.len() >= limit as usize).then(|| objects.last().map(|o| &o.key.name)).flatten();
-        Reply::ok(&Locks { locks: objects.iter().map(LockView::from).collect(), next })
+        Reply::ok(&Locks { locks: objects.iter().map(LockView::from).collect(), next, token: Text(token) })
     }
 
     /// Writes an acquire that is not left behind: where its caller hangs up, or must be told that the outcome
@@ -165,15 +171,19 @@ fn free() -> Problem {
     Problem::missing("lock-free", "The lock is free", "nobody holds it, and nobody waits for it")
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Broken<'a> {
     success: bool,
     broken: Vec<HolderView<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Locks<'a> {
     locks: Vec<LockView<'a>>,
     /// Where the next page starts: ask again with `after` this. Null on the last page.
+    #[schema(required, value_type = Option<shapes::Name>)]
     next: Option<&'a Name>,
+    /// From where to watch so as to miss nothing that happens behind this page.
+    #[schema(value_type = shapes::WatchToken)]
+    token: Text<WatchToken>,
 }

@@ -144,6 +144,7 @@ fn all_messages() -> Vec<Message> {
     let shard = |op| Body::Shard { group, epoch: RangeEpoch(1), patience_ms: 1_000, op };
     bodies.extend(all_commands().into_iter().map(|command| shard(Op::Write(command))));
     bodies.extend(all_queries().into_iter().map(|query| shard(Op::Read(query))));
+    bodies.extend(all_queries().into_iter().filter(Query::is_list).map(|query| shard(Op::Marked(query))));
     bodies.push(shard(Op::KeepAlive { session }));
     bodies.push(shard(Op::Watch { query: events(3, vec![("a", Kind::Lock, true)]), wait_ms: 50 }));
     bodies.push(shard(Op::Observe { key: key.clone(), since: Revision(4), wait_ms: 50 }));
@@ -174,6 +175,7 @@ fn all_messages() -> Vec<Message> {
         Response::Map(Some(placement().map().clone())),
         Response::Status(Status { node: NodeId(1), version: "0.1.0".into(), groups: vec![status] }),
         Response::Done,
+        Response::Marked { revision: Revision(9), answer: Answer::Configs(Vec::new()) },
         Response::Confirmed(vec![Standing::Stands, Standing::Deposed, Standing::Unknown]),
     ]);
     let refusals = [
