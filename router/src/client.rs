@@ -211,15 +211,7 @@ impl Client {
     fn read_page(&self, query: Query, patience: Duration) -> BoxFuture<'_, Result<Answer, Error>> {
         let reading = async move {
             match query {
-                Query::Sessions { after, limit } => self.sessions(after, limit, patience).await.map(Answer::Sessions),
-                Query::Configs { prefix, after, limit } => {
-                    self.configs(&prefix, after.as_deref(), limit, patience).await.map(Answer::Configs)
-                }
-                Query::Services { prefix, after, limit } => {
-                    self.services(&prefix, after.as_deref(), limit, patience).await.map(Answer::Services)
-                }
-                Query::Hooks { after, limit } => self.hooks(after.as_deref(), limit, patience).await.map(Answer::Hooks),
-                query => self.list(query, patience).await.map(Answer::List),
+                query => self.page(query, patience).await,
             }
         };
         reading.boxed()
@@ -338,6 +330,7 @@ fn unexpected(response: &Response) -> Error {
         Response::Confirmed(_) => "words on leaderships",
         Response::Stale { .. } => "a stale answer",
         Response::ReadIndex(_) => "an index",
+        Response::Marked { .. } => "a list with its mark",
     };
     Error::Malformed(format!("the node answered with {kind}"))
 }

@@ -13,8 +13,8 @@
 //! # Rooms
 //! [`path`] says which call is meant; [`input`], `media_type`, `consistency` and `call` what is asked; `locks`,
 //! `sessions`, `elections`, `observe`, `services`, `watch`, `webhooks`, `config`, `fence`, `cluster` and `batch` answer;
-//! `outcome` and [`problem`] refuse; `render` and `reply`
-//! write it down; [`server`] owns the sockets.
+//! `outcome` and [`problem`] refuse; `render` and `reply` write it down; [`openapi`] describes it all; [`server`] owns
+//! the sockets.
 
 pub mod backend;
 mod batch;
@@ -26,9 +26,11 @@ pub mod documents;
 mod elections;
 mod fence;
 pub mod input;
+mod large;
 mod locks;
 mod media_type;
 mod observe;
+pub mod openapi;
 mod outcome;
 pub mod path;
 pub mod problem;
@@ -55,17 +57,14 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use metrics::Histogram;
 use serde::Serialize;
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::Instant,
-};
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
     backend::Backend,
     server::{MutualTls, ServeError, ServerConfig, check, serve},
 };
-use self::{call::Call, input::Fields, path::Route, problem::Problem, reply::Reply};
+use self::{call::Call, input::Fields, large::Large, path::Route, problem::Problem, reply::Reply};
 use crate::webhook::Targets;
 
 /// How long a body may take to arrive, once its headers have.
@@ -112,6 +111,8 @@ struct Inner<B> {
     durations: Durations,
     /// Who may have a value of the configuration in memory.
     values: Semaphore,
+    /// The large ones of them that are on their way into the cluster.
+    large: Large,
     /// Who may watch.
     watches: Arc<Semaphore>,
     /// Where webhooks may go.
@@ -127,8 +128,10 @@ impl<B: Backend> Gateway<B> {
     /// One that takes webhooks to these targets.
     pub fn with_webhooks(backend: B, info: GatewayInfo, targets: Targets) -> Gateway<B> {
         let (stopping, values) = (CancellationToken::new(), Semaphore::new(VALUES));
+        let large = Large::default();
         let watches = Arc::new(Semaphore::new(watch::WATCHES));
-        Gateway(Arc::new(Inner { backend, info, stopping, durations: Durations::default(), values, watches, targets }))
+        let durations = Durations::default();
+        Gateway(Arc::new(Inner { backend, info, stopping, durations, values, large, watches, targets }))
     }
 
     /// Answers one request.
@@ -150,7 +153,16 @@ impl<B: Backend> Gateway<B> {
             let mut call = Call::new(&head.headers, head.uri.query())?;
             // Values are large: of these few are in memory at once.
             let _turn = match route {
-                Route::Config(_) | Route::PutConfig(_) => Some(self.turn(call.patience).await?),
+                Route::Config(_) | Route::PutConfig(_) => {
+                    match tokio::time::timeout(call.left_to_begin(), self.0.values.acquire()).await {
+                        Ok(Ok(turn)) => Some(turn),
+                        _ => {
+                            // Who still sends hears no answer.
+                            discard(body).await;
+                            return Err(overloaded());
+                        }
+                    }
+                }
                 _ => None,
             };
             if head.method == Method::POST {
@@ -159,13 +171,13 @@ impl<B: Backend> Gateway<B> {
                 if !body.is_empty() {
                     call::check_content_type(&head.headers)?;
                 }
-                call.fields = Fields::parse(&body)?;
+                call.fields = Fields::parse(&body)?.shaped(openapi::body_of(op));
             } else if let Route::PutInstance(..) = route {
                 let body = read(body, input::BODY_BYTES).await?;
                 if !body.is_empty() {
                     call::check_content_type(&head.headers)?;
                 }
-                call.fields = Fields::parse(&body)?;
+                call.fields = Fields::parse(&body)?.shaped(openapi::body_of(op));
             } else if let Route::PutConfig(_) = route {
                 call.body = read(body, config::BODY_BYTES).await?;
             }
@@ -224,6 +236,7 @@ impl<B: Backend> Gateway<B> {
             Route::Livez => Reply::ok(&Health { status: "alive" }),
             Route::Readyz => self.ready(),
             Route::Metrics => Ok(Reply::metrics((self.info().metrics)())),
+            Route::OpenApi => Ok(Reply::raw_json(openapi::document().to_vec())),
             // These have no plain reply, or hold other calls; their callers keep them out of here.
             Route::FenceAuth | Route::Observe(_) | Route::Watch | Route::Batch => {
                 Err(Problem::internal("not a plain call"))
@@ -231,15 +244,13 @@ impl<B: Backend> Gateway<B> {
         }
     }
 
-    /// Waits until a value of the configuration may come into memory.
-    async fn turn(&self, patience: Duration) -> Result<SemaphorePermit<'_>, Problem> {
-        match tokio::time::timeout(patience, self.0.values.acquire()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            _ => {
-                let detail = "too many values are read and written here now";
-                Err(Problem::unavailable("overloaded", "The gateway is overloaded", detail, Duration::from_secs(1)))
-            }
+    /// Waits until a value of this length may be written. One that cannot be begun in time is refused: nothing of it
+    /// is proposed.
+    async fn turn_to_write(&self, bytes: usize, patience: Duration) -> Result<Option<large::Turn<'_>>, Problem> {
+        if bytes <= large::SMALL_BYTES {
+            return Ok(None);
         }
+        self.0.large.begin(bytes, patience).await.map(Some).ok_or_else(overloaded)
     }
 
     fn ready(&self) -> Result<Reply, Problem> {
@@ -252,6 +263,10 @@ impl<B: Backend> Gateway<B> {
     }
 
     fn record(&self, op: &'static str, status: StatusCode, started: Instant) {
+        debug_assert!(
+            openapi::allows(op, status.as_u16()),
+            "{op} answers {status}, which its description does not say"
+        );
         self.0.durations.record(op, status, started.elapsed());
     }
 
@@ -272,7 +287,12 @@ impl<B: Backend> Gateway<B> {
     }
 }
 
-#[derive(Serialize)]
+fn overloaded() -> Problem {
+    let detail = "too many values are read and written here now";
+    Problem::unavailable("overloaded", "The gateway is overloaded", detail, Duration::from_secs(1))
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
 struct Health {
     status: &'static str,
 }
@@ -326,6 +346,22 @@ async fn read<R: Body<Data = Bytes>>(body: R, limit: usize) -> Result<Bytes, Pro
         let detail = "the body did not arrive in time";
         Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "request-timeout", "The request took too long", detail))
     })
+}
+
+/// Reads a body and keeps nothing of it.
+async fn discard<R: Body<Data = Bytes>>(body: R) {
+    let all = async {
+        let mut body = std::pin::pin!(body);
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > config::BODY_BYTES {
+                break;
+            }
+        }
+    };
+    // Late or not, it is refused.
+    let _ = tokio::time::timeout(BODY_PATIENCE, all).await;
 }
 
 /// How long requests took, by call and status. A handle is looked up by its labels once, when it is first used.

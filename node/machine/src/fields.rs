@@ -68,6 +68,13 @@ impl Query {
     }
 }
 
+impl Query {
+    /// Whether it asks for a page of objects of which a watch can tell what becomes of them.
+    pub fn is_list(&self) -> bool {
+        matches!(self, Query::List { .. } | Query::Configs { .. } | Query::Services { .. } | Query::Service { .. })
+    }
+}
+
 /// A text for people: client id, candidate id, reason.
 pub(crate) fn label(text: &str) -> bool {
     text.len() <= limits::LABEL_BYTES

@@ -69,6 +69,8 @@ pub enum Slot {
 pub enum Read {
     /// A query.
     Query(Query, Replier),
+    /// A list, with the revision that it is of.
+    Marked(Query, Replier),
     /// A keep-alive.
     KeepAlive(SessionId, Replier),
     /// Up to where this leader has applied: a replica's proof of its age.
@@ -78,7 +80,7 @@ pub enum Read {
 impl Read {
     /// Who is answered.
     pub fn into_reply(self) -> Replier {
-        let (Read::Query(_, reply) | Read::KeepAlive(_, reply) | Read::Index(reply)) = self;
+        let (Read::Query(_, reply) | Read::Marked(_, reply) | Read::KeepAlive(_, reply) | Read::Index(reply)) = self;
         reply
     }
 }
@@ -178,7 +180,7 @@ impl Leader {
         if is_full && !matches!(op, Op::KeepAlive { .. }) {
             return reply.send(Err(Refusal::Overloaded));
         }
-        if matches!(op, Op::Read(_) | Op::ReadIndex) {
+        if matches!(op, Op::Read(_) | Op::Marked(_) | Op::ReadIndex) {
             self.reads_bytes += bytes;
         }
         match op {
@@ -187,6 +189,7 @@ impl Leader {
             ) => self.admit_guest(machine, session, command, reply, until),
             Op::Write(command) => self.queue(command, Slot::Reply(reply)),
             Op::Read(query) => self.reads.push(Read::Query(query, reply)),
+            Op::Marked(query) => self.reads.push(Read::Marked(query, reply)),
             Op::KeepAlive { session } => match self.heard(session, now, wall) {
                 Heard::Round | Heard::Unknown => self.reads.push(Read::KeepAlive(session, reply)),
                 Heard::Expiry => self.sessions.park(session, reply),
@@ -415,6 +418,10 @@ impl Leader {
                         _ => Response::Answer(answer),
                     };
                     reply.send(Ok(response));
+                }
+                Read::Marked(query, reply) => {
+                    let (revision, answer) = (machine.revision(), machine.query(&query));
+                    reply.send(Ok(Response::Marked { revision, answer }));
                 }
                 Read::KeepAlive(session, reply) => {
                     let kept = match machine.session_ttl(session) {

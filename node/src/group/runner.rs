@@ -369,7 +369,9 @@ impl Runner {
                 | (None, Command::Attach { session: id, .. }) => session(*id),
                 (None, _) => return None,
             },
-            Op::Read(query) | Op::Stale { query, .. } => return misread(Some((first, last)), epoch, map, query),
+            Op::Read(query) | Op::Marked(query) | Op::Stale { query, .. } => {
+                return misread(Some((first, last)), epoch, map, query);
+            }
             Op::KeepAlive { session: id } => session(*id),
             Op::Watch { .. } | Op::ReadIndex => return None,
         };

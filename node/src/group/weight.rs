@@ -10,7 +10,9 @@ const FIXED: usize = 64;
 pub fn op(op: &Op) -> usize {
     match op {
         Op::Write(write) => command(write),
-        Op::Read(read) | Op::Watch { query: read, .. } | Op::Stale { query: read, .. } => query(read),
+        Op::Read(read) | Op::Marked(read) | Op::Watch { query: read, .. } | Op::Stale { query: read, .. } => {
+            query(read)
+        }
         Op::KeepAlive { .. } => FIXED,
         Op::ReadIndex => FIXED,
     }
@@ -182,8 +184,9 @@ mod tests {
                 lock_id: wardlock_machine::LockId::new(session, wardlock_machine::Token(u64::MAX), &key),
                 value: text.clone(),
             }),
-            Op::Write(Command::Break { key: key.clone(), reason: text }),
+            Op::Write(Command::Break { key: key.clone(), reason: text.clone() }),
             Op::Read(list),
+            Op::Marked(Query::Configs { prefix: text.clone(), after: Some(text.clone()), limit: 1 }),
             Op::Read(Query::Fence { checks: vec![(key.clone(), wardlock_machine::Token(1)); 9] }),
             Op::Watch {
                 query: Query::Events {

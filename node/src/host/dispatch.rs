@@ -129,7 +129,12 @@ impl Host {
             Op::Write(command) if !command.is_within_bounds() => {
                 return reply.send(Ok(Response::Outcome(Outcome::Limit(Limit::Field))));
             }
-            Op::Read(query) | Op::Watch { query, .. } | Op::Stale { query, .. } if !query.is_within_bounds() => {
+            Op::Marked(query) if !query.is_list() => {
+                return reply.send(Err(Refusal::Malformed("only lists have a mark".to_owned())));
+            }
+            Op::Read(query) | Op::Marked(query) | Op::Watch { query, .. } | Op::Stale { query, .. }
+                if !query.is_within_bounds() =>
+            {
                 return reply.send(Err(Refusal::Malformed("it asks for more than one question may".to_owned())));
             }
             _ => {}

@@ -57,6 +57,40 @@ fn a_watch_by_pages_misses_nothing_through_a_restart_of_a_node() {
     assert_eq!(told.len(), 80);
 }
 
+/// Read, then watch: nothing falls between.
+#[test]
+fn a_list_answers_the_token_from_which_to_watch() {
+    let _alone = alone();
+    let dev = Dev::anywhere(&["--shards", "4"]);
+    let put = |n: u32| assert_eq!(dev.call("PUT", &format!("/config/app/{n:02}?raw"), "v", &[]).status, 200);
+    (0..20).for_each(put);
+    let list = dev.get("/config?prefix=app/").json();
+    assert_eq!(list["configs"].as_array().map(Vec::len), Some(20), "{list}");
+    let session = dev.open("worker-7", 10.0);
+    dev.acquire("app/lock", &session);
+    let locks = dev.get("/locks?prefix=app/").json();
+    (5..10).for_each(put);
+    let told = |of: &Value, what: &str| {
+        let token = of["token"].as_str().unwrap_or_else(|| panic!("{of}"));
+        let (mut told, mut next) = (Vec::new(), token.to_owned());
+        loop {
+            let page = dev.get(&format!("/watch?prefix=app/{what}&wait=0.3&since={next}")).json();
+            let more = page["events"].as_array().unwrap_or_else(|| panic!("{page}"));
+            if more.is_empty() {
+                break;
+            }
+            told.extend(more.iter().map(|event| event["name"].as_str().unwrap().to_owned()));
+            next = page["next"].as_str().unwrap().to_owned();
+        }
+        told.sort();
+        told
+    };
+    let changed = ["app/05", "app/06", "app/07", "app/08", "app/09"];
+    assert_eq!(told(&list, "&kind=config"), changed);
+    assert_eq!(told(&locks, ""), changed, "the lock was taken before its list was made");
+    assert_eq!(told(&list, "&kind=lock"), ["app/lock"]);
+}
+
 #[test]
 fn the_command_line_prints_what_happens() {
     let _alone = alone();

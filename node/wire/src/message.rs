@@ -5,7 +5,7 @@
 //! caller's, unique on its connection.
 
 use serde::{Deserialize, Serialize};
-use wardlock_machine::{Answer, Command, Outcome, Query, RangeEpoch, SessionId, WallMs};
+use wardlock_machine::{Answer, Command, Outcome, Query, RangeEpoch, Revision, SessionId, WallMs};
 use wardlock_placement::{GroupId, MapVersion, NodeId, ReplicaId, ShardMap};
 
 use crate::raft::{RaftReply, RaftRequest, Vote};
@@ -174,6 +174,10 @@ pub enum Op {
     },
     /// Up to where the leader has applied, by a read round that begins after the question came. Nodes only.
     ReadIndex,
+    /// A page of a list as [`Op::Read`] answers it, and the shard's revision in the same state: from there a watch
+    /// tells all that happens behind the page. It is no query inside a query, since whoever decodes a nest must go as
+    /// deep as its sender likes.
+    Marked(Query),
 }
 
 /// What is answered.
@@ -212,6 +216,13 @@ pub enum Response {
     },
     /// To [`Op::ReadIndex`]: the index of the log's last entry that the leader has applied.
     ReadIndex(u64),
+    /// To [`Op::Marked`].
+    Marked {
+        /// The shard's, in the state that the answer is of.
+        revision: Revision,
+        /// What [`Op::Read`] answers.
+        answer: Answer,
+    },
 }
 
 /// The answer to a keep-alive.

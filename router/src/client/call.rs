@@ -35,7 +35,7 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::{Instant, timeout_at};
-use wardlock_machine::{Command, Outcome, Query, RangeEpoch};
+use wardlock_machine::{Change, Command, Configure, Outcome, Query, RangeEpoch};
 use wardlock_placement::{GroupId, MapVersion, NodeId};
 use wardlock_wire::{Body, Lane, Op, Refusal, Response};
 
@@ -51,6 +51,8 @@ use crate::{
 pub(crate) const GIVE_UP: Duration = Duration::from_secs(5);
 /// How long a node that holds a call for no reason may be silent; less for impatient callers.
 pub(crate) const SILENCE: Duration = Duration::from_millis(1_500);
+/// A value beyond this is large.
+const LARGE: usize = 64 << 10;
 /// How long a call waits for a newer map before it tries again with the old one.
 const MAP_WAIT: Duration = Duration::from_millis(500);
 /// No call lasts longer, so that points in time can be reckoned.
@@ -97,7 +99,7 @@ impl Work {
             Op::Read(query) => read_from(query),
             Op::KeepAlive { session } => Some(Target::Home(*session)),
             // These go to a group that is named, or to any of its replicas.
-            Op::Watch { .. } | Op::ReadIndex | Op::Stale { .. } => None,
+            Op::Watch { .. } | Op::Marked(_) | Op::ReadIndex | Op::Stale { .. } => None,
         }
     }
 
@@ -134,6 +136,24 @@ impl Work {
     /// The longest pause between attempts. Signs of life are many and have the time.
     fn pause_max(&self) -> Duration {
         if self.is_sign_of_life() { 5 * PAUSE_MAX } else { PAUSE_MAX }
+    }
+
+    /// Whether it is large: to send it again makes a slow cluster slower.
+    fn is_large(&self) -> bool {
+        match self.asked() {
+            Some(Op::Write(Command::Configure(Configure { change: Change::Put(content), .. }))) => {
+                content.value.len() > LARGE
+            }
+            _ => false,
+        }
+    }
+
+    /// How long a node that holds it for no reason may be silent.
+    fn silence(&self, patience: Duration) -> Duration {
+        match self.is_large() {
+            true => (3 * SILENCE).min((patience * 4 / 5).max(Duration::from_millis(100))),
+            false => SILENCE.min((patience / 3).max(Duration::from_millis(100))),
+        }
     }
 
     /// How long the leader may hold it before it answers.
@@ -252,7 +272,7 @@ impl Future for Run<'_> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Run { core, patience, work, first, further } = &mut *self;
         if let Some(asking) = work {
-            let silence = SILENCE.min((*patience / 3).max(Duration::from_millis(100)));
+            let silence = asking.silence(*patience);
             let (deadline, answered) = match first {
                 Some(attempt) => (attempt.began + (*patience).min(FOREVER), ready!(attempt.poll(context))),
                 None => {

@@ -9,12 +9,13 @@ use std::{
 
 use futures_util::future::try_join_all;
 use wardlock_machine::{
-    Answer, ConfigView, HookView, Key, Name, Object, Query, ServiceView, SessionId, SessionView, Token, limits,
+    Answer, ConfigView, HookView, Incarnation, Key, Name, Object, Query, Revision, ServiceView, SessionId, SessionView,
+    Token, limits,
 };
 use wardlock_placement::GroupId;
 use wardlock_wire::{Op, Response};
 
-use super::{Client, call::Work, unexpected, unexpected_answer};
+use super::{Client, WatchToken, call::Work, unexpected, unexpected_answer};
 use crate::{Error, routes::Target};
 
 /// A check and its place among all.
@@ -24,13 +25,51 @@ impl Client {
     /// A page of the cluster's objects, in the order of their names: [`Query::List`] to every shard. At
     /// most [`limits::PAGE`] of them, whatever its limit says.
     pub async fn list(&self, query: Query, patience: Duration) -> Result<Vec<Object>, Error> {
-        let Query::List { kind, prefix, held, session, after, limit } = query else {
+        if !matches!(query, Query::List { .. }) {
             return Err(Error::Malformed("this query is no list of objects".into()));
-        };
-        // A shard that cuts its page short would leave a hole in the middle of a longer one.
-        let limit = limit.min(limits::PAGE as u32);
-        let query = Query::List { kind, prefix, held, session, after, limit };
-        objects(self.every_shard(&query, patience).await?, limit)
+        }
+        match self.page(query, patience).await? {
+            Answer::List(page) => Ok(page),
+            other => Err(unexpected_answer(other)),
+        }
+    }
+
+    /// A page of a list ([`Query::is_list`]), as [`Client::read`] answers it, and the token from which
+    /// to watch: a watch since then tells everything that happened after its shard's part of the page was read, and
+    /// nothing that happened before. Whoever goes on to further pages watches since the token of the first: what happens
+    /// between two pages is told, or seen in the later page and told.
+    pub async fn page_with_token(&self, query: Query, patience: Duration) -> Result<(Answer, WatchToken), Error> {
+        // The map's that names these shards: a restore between here and there is seen by whoever watches.
+        self.ready(patience).await?;
+        let incarnation = Incarnation(self.map().incarnation);
+        if let Query::Service { key, .. } = &query {
+            let routes = self.core().routes();
+            let owner = routes.resolve(Target::Key(key)).map(|(group, _)| group.id);
+            let owner = owner.ok_or_else(|| Error::unavailable("no shard has this service"))?;
+            let (revision, answer) =
+                marked(self.core().run(Work::op_for(owner, Op::Marked(query)), patience).await?.response)?;
+            return Ok((answer, WatchToken { incarnation, positions: [(owner, revision)].into() }));
+        }
+        let query = within_bounds(query)?;
+        let mut positions = BTreeMap::new();
+        let mut pages = Vec::new();
+        for (group, response) in self.every_shard(&Op::Marked(query.clone()), patience).await? {
+            let (revision, answer) = marked(response)?;
+            positions.insert(group, revision);
+            pages.push(answer);
+        }
+        Ok((merge(&query, pages)?, WatchToken { incarnation, positions }))
+    }
+
+    /// A page over all shards, as [`Client::read`] answers it.
+    pub(super) async fn page(&self, query: Query, patience: Duration) -> Result<Answer, Error> {
+        let query = within_bounds(query)?;
+        let pages = self.every_shard(&Op::Read(query.clone()), patience).await?;
+        let pages = pages.into_iter().map(|(_, response)| match response {
+            Response::Answer(answer) => Ok(answer),
+            other => Err(unexpected(&other)),
+        });
+        merge(&query, pages.collect::<Result<_, _>>()?)
     }
 
     /// A page of the cluster's sessions, in the order of their ids.
@@ -40,8 +79,10 @@ impl Client {
         limit: u32,
         patience: Duration,
     ) -> Result<Vec<SessionView>, Error> {
-        let limit = limit.min(limits::PAGE as u32);
-        sessions(self.every_shard(&Query::Sessions { after, limit }, patience).await?, limit)
+        match self.page(Query::Sessions { after, limit }, patience).await? {
+            Answer::Sessions(page) => Ok(page),
+            other => Err(unexpected_answer(other)),
+        }
     }
 
     /// A page of the configuration's paths that have a value and start with `prefix`, in their order and without
@@ -53,12 +94,11 @@ impl Client {
         limit: u32,
         patience: Duration,
     ) -> Result<Vec<ConfigView>, Error> {
-        let limit = limit.min(limits::PAGE as u32);
         let query = Query::Configs { prefix: prefix.to_owned(), after: after.map(str::to_owned), limit };
-        if !query.is_within_bounds() {
-            return Err(Error::Malformed("a prefix is at most as long as a name".into()));
+        match self.page(query, patience).await? {
+            Answer::Configs(page) => Ok(page),
+            other => Err(unexpected_answer(other)),
         }
-        configs(self.every_shard(&query, patience).await?, limit)
     }
 
     /// A page of the services that have an instance and whose names start with `prefix`, in the order of their names.
@@ -70,33 +110,20 @@ impl Client {
         limit: u32,
         patience: Duration,
     ) -> Result<Vec<ServiceView>, Error> {
-        let limit = limit.min(limits::PAGE as u32);
         let query = Query::Services { prefix: prefix.to_owned(), after: after.map(str::to_owned), limit };
-        if !query.is_within_bounds() {
-            return Err(Error::Malformed("a prefix is at most as long as a name".into()));
+        match self.page(query, patience).await? {
+            Answer::Services(page) => Ok(page),
+            other => Err(unexpected_answer(other)),
         }
-        services(self.every_shard(&query, patience).await?, limit)
     }
 
     /// A page of the cluster's webhooks, in the order of their ids. At most [`limits::HOOK_PAGE`] of them, whatever
     /// `limit` says.
     pub async fn hooks(&self, after: Option<&str>, limit: u32, patience: Duration) -> Result<Vec<HookView>, Error> {
-        let limit = limit.min(limits::HOOK_PAGE as u32);
-        let query = Query::Hooks { after: after.map(str::to_owned), limit };
-        if !query.is_within_bounds() {
-            return Err(Error::Malformed("an id is at most as long as a name".into()));
+        match self.page(Query::Hooks { after: after.map(str::to_owned), limit }, patience).await? {
+            Answer::Hooks(page) => Ok(page),
+            other => Err(unexpected_answer(other)),
         }
-        let mut all = Vec::new();
-        for answer in self.every_shard(&query, patience).await? {
-            match answer {
-                Answer::Hooks(page) => all.extend(page),
-                other => return Err(unexpected_answer(other)),
-            }
-        }
-        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        all.dedup_by(|a, b| a.name == b.name);
-        all.truncate(limit as usize);
-        Ok(all)
     }
 
     /// Whether each token belongs to a grant of the lock of that name that is held now; in order.
@@ -130,94 +157,71 @@ impl Client {
         Ok(verdicts)
     }
 
-    async fn every_shard(&self, query: &Query, patience: Duration) -> Result<Vec<Answer>, Error> {
+    async fn every_shard(&self, op: &Op, patience: Duration) -> Result<Vec<(GroupId, Response)>, Error> {
         self.ready(patience).await?;
         let shards: BTreeSet<GroupId> = self.core().routes().shards().collect();
         let asked = shards.into_iter().map(|group| async move {
-            match self.core().run(Work::op_for(group, Op::Read(query.clone())), patience).await?.response {
-                Response::Answer(answer) => Ok(answer),
-                other => Err(unexpected(&other)),
-            }
+            let replied = self.core().run(Work::op_for(group, op.clone()), patience).await?;
+            Ok((group, replied.response))
         });
         try_join_all(asked).await
     }
 }
 
-/// Cuts a page to what each shard gives in one: a shard that cuts its own short would leave a hole in the middle of a
-/// longer one.
-pub(super) fn cap(query: &mut Query) {
-    if let Query::List { limit, .. }
-    | Query::Sessions { limit, .. }
-    | Query::Configs { limit, .. }
-    | Query::Services { limit, .. } = query
-    {
-        *limit = (*limit).min(limits::PAGE as u32);
+fn marked(response: Response) -> Result<(Revision, Answer), Error> {
+    match response {
+        Response::Marked { revision, answer } => Ok((revision, answer)),
+        other => Err(unexpected(&other)),
     }
 }
 
-/// The shards' pages as one.
-pub(super) fn merge(query: &Query, answers: Vec<Answer>) -> Result<Answer, Error> {
-    match *query {
-        Query::List { limit, .. } => objects(answers, limit).map(Answer::List),
-        Query::Sessions { limit, .. } => sessions(answers, limit).map(Answer::Sessions),
-        Query::Configs { limit, .. } => configs(answers, limit).map(Answer::Configs),
-        Query::Services { limit, .. } => services(answers, limit).map(Answer::Services),
+/// A page that asks each shard for no more than it gives in one: a shard that cuts its own short would leave a hole in
+/// the middle of a longer one.
+pub(super) fn within_bounds(mut query: Query) -> Result<Query, Error> {
+    match &mut query {
+        Query::List { limit, .. }
+        | Query::Sessions { limit, .. }
+        | Query::Configs { limit, .. }
+        | Query::Services { limit, .. } => *limit = (*limit).min(limits::PAGE as u32),
+        Query::Hooks { limit, .. } => *limit = (*limit).min(limits::HOOK_PAGE as u32),
+        _ => return Err(Error::Malformed("this query is no page over all shards".into())),
+    }
+    match query.is_within_bounds() {
+        true => Ok(query),
+        false => Err(Error::Malformed("a prefix is at most as long as a name".into())),
+    }
+}
+
+/// The shards' pages as one, in its order and cut to its limit.
+pub(super) fn merge(query: &Query, pages: Vec<Answer>) -> Result<Answer, Error> {
+    /// Rows in the order of their keys, none twice: a name that moves between shards may be in both.
+    fn rows<T, K: Ord>(
+        pages: Vec<Answer>,
+        limit: u32,
+        rows: impl Fn(Answer) -> Result<Vec<T>, Answer>,
+        key: impl Fn(&T) -> K,
+    ) -> Result<Vec<T>, Error> {
+        let mut all = Vec::new();
+        for page in pages {
+            all.extend(rows(page).map_err(unexpected_answer)?);
+        }
+        all.sort_by_cached_key(&key);
+        all.dedup_by_key(|row| key(row));
+        all.truncate(limit as usize);
+        Ok(all)
+    }
+    macro_rules! rows {
+        ($limit:ident, $answer:ident, $key:expr) => {{
+            let page = |answer| if let Answer::$answer(page) = answer { Ok(page) } else { Err(answer) };
+            rows(pages, *$limit, page, $key).map(Answer::$answer)
+        }};
+    }
+    match query {
+        Query::List { limit, .. } => rows!(limit, List, |row| row.key.clone()),
+        Query::Sessions { limit, .. } => rows!(limit, Sessions, |row| row.session),
+        Query::Configs { limit, .. } => rows!(limit, Configs, |row| row.path.clone()),
+        Query::Services { limit, .. } => rows!(limit, Services, |row| row.service.clone()),
+        Query::Hooks { limit, .. } => rows!(limit, Hooks, |row| row.name.clone()),
         _ => Err(Error::Malformed("this query is no page over all shards".into())),
     }
-}
-
-fn objects(answers: Vec<Answer>, limit: u32) -> Result<Vec<Object>, Error> {
-    let mut all = Vec::new();
-    for answer in answers {
-        match answer {
-            Answer::List(page) => all.extend(page),
-            other => return Err(unexpected_answer(other)),
-        }
-    }
-    all.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-    all.dedup_by(|a, b| a.key == b.key);
-    all.truncate(limit as usize);
-    Ok(all)
-}
-
-fn sessions(answers: Vec<Answer>, limit: u32) -> Result<Vec<SessionView>, Error> {
-    let mut all = Vec::new();
-    for answer in answers {
-        match answer {
-            Answer::Sessions(page) => all.extend(page),
-            other => return Err(unexpected_answer(other)),
-        }
-    }
-    all.sort_unstable_by_key(|view| view.session);
-    all.dedup_by_key(|view| view.session);
-    all.truncate(limit as usize);
-    Ok(all)
-}
-
-fn configs(answers: Vec<Answer>, limit: u32) -> Result<Vec<ConfigView>, Error> {
-    let mut all = Vec::new();
-    for answer in answers {
-        match answer {
-            Answer::Configs(page) => all.extend(page),
-            other => return Err(unexpected_answer(other)),
-        }
-    }
-    all.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    all.dedup_by(|a, b| a.path == b.path);
-    all.truncate(limit as usize);
-    Ok(all)
-}
-
-fn services(answers: Vec<Answer>, limit: u32) -> Result<Vec<ServiceView>, Error> {
-    let mut all = Vec::new();
-    for answer in answers {
-        match answer {
-            Answer::Services(page) => all.extend(page),
-            other => return Err(unexpected_answer(other)),
-        }
-    }
-    all.sort_unstable_by(|a, b| a.service.cmp(&b.service));
-    all.dedup_by(|a, b| a.service == b.service);
-    all.truncate(limit as usize);
-    Ok(all)
 }

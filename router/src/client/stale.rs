@@ -71,8 +71,8 @@ impl Client {
         reading.boxed()
     }
 
-    async fn stale_page(&self, mut query: Query, max_age_ms: Option<u32>, patience: Duration) -> Result<Aged, Error> {
-        fan::cap(&mut query);
+    async fn stale_page(&self, query: Query, max_age_ms: Option<u32>, patience: Duration) -> Result<Aged, Error> {
+        let query = fan::within_bounds(query)?;
         self.ready(patience).await?;
         let shards: BTreeSet<GroupId> = self.core().routes().shards().collect();
         let asked = shards.into_iter().map(|shard| self.core().stale(Some(shard), &query, max_age_ms, patience));

@@ -9,7 +9,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use wardlock_machine::{Acquire, Answer, Command, Name, Object, Outcome, Pattern, Query, SessionId, Token, WallMs};
+use wardlock_machine::{Acquire, Answer, Command, Name, Outcome, Pattern, Query, SessionId, Token, WallMs};
 use wardlock_placement::{GroupId, NodeId, ShardMap};
 use wardlock_wire::{KeptAlive, Status};
 
@@ -30,7 +30,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Takes an acquire out of its queue, or gives back what it got, in the background: its caller has gone.
     fn withdraw(&self, acquire: Acquire);
 
-    /// Reads linearizably. A page of sessions or of the configuration is merged over all shards, cut to its limit.
+    /// Reads linearizably. A page of sessions is merged over all shards, cut to its limit.
     fn read(&self, query: Query, patience: Duration) -> impl Future<Output = Result<Answer, Error>> + Send;
 
     /// Reads from any replica, no older than `max_age`, and answers how old it may be.
@@ -41,8 +41,13 @@ pub trait Backend: Send + Sync + 'static {
         patience: Duration,
     ) -> impl Future<Output = Result<(Answer, Option<Duration>), Error>> + Send;
 
-    /// A page of objects, merged over all shards, by name, cut to its limit.
-    fn list(&self, query: Query, patience: Duration) -> impl Future<Output = Result<Vec<Object>, Error>> + Send;
+    /// A page of a list ([`Query::is_list`]), merged over all shards, by name, cut to its limit; and the token
+    /// from which a watch tells what happens behind it.
+    fn list(
+        &self,
+        query: Query,
+        patience: Duration,
+    ) -> impl Future<Output = Result<(Answer, WatchToken), Error>> + Send;
 
     /// Whether each token belongs to a grant of its lock that is held now.
     fn fence(
@@ -118,8 +123,8 @@ impl Backend for Client {
         Client::read_stale(self, query, max_age, patience).await
     }
 
-    async fn list(&self, query: Query, patience: Duration) -> Result<Vec<Object>, Error> {
-        Client::list(self, query, patience).await
+    async fn list(&self, query: Query, patience: Duration) -> Result<(Answer, WatchToken), Error> {
+        Client::page_with_token(self, query, patience).await
     }
 
     async fn fence(&self, checks: Vec<(Name, Token)>, patience: Duration) -> Result<Vec<bool>, Error> {

@@ -13,10 +13,13 @@ use super::{
     backend::Backend,
     call::Call,
     input::Fields,
+    openapi,
     path::{self, PREFIX, Route},
     problem::Problem,
     reply::Reply,
 };
+
+pub(super) mod spec;
 
 const CALLS: usize = 100;
 
@@ -63,11 +66,13 @@ impl<B: Backend> Gateway<B> {
                 true => path::route(&method, path)?,
                 false => path::route(&method, &format!("{PREFIX}{path}"))?,
             };
-            if let Route::Batch | Route::Observe(_) | Route::Watch | Route::FenceAuth | Route::Metrics = route {
+            let apart = matches!(route, Route::Batch | Route::Observe(_) | Route::Watch | Route::FenceAuth);
+            if apart || matches!(route, Route::Metrics | Route::OpenApi) {
                 return Err(Problem::field("path", "this call cannot be in a batch"));
             }
             op = route.op();
-            let call = batch.item(place, query, Fields::of(body)?);
+            let fields = Fields::of(body)?.shaped(openapi::body_of(op));
+            let call = batch.item(place, query, fields);
             if let Route::Config(_) = route {
                 let detail = "values are large: read each by itself, or list with ?prefix=";
                 return Err(Problem::field("path", detail));
@@ -94,7 +99,7 @@ impl Item {
         if !request.is_object() {
             return Err(Problem::field("requests", "each request must be an object"));
         }
-        let mut fields = Fields::of(request)?;
+        let mut fields = Fields::of(request)?.shaped(Some("BatchRequest"));
         let method = match fields.label("method")?.as_str() {
             "GET" => Method::GET,
             "POST" => Method::POST,
@@ -104,6 +109,9 @@ impl Item {
         };
         let path = fields.text("path")?.ok_or_else(|| super::input::missing("path"))?;
         let body = fields.any("body");
+        if !body.is_null() && !body.is_object() {
+            return Err(Problem::field("body", "body must be an object, as the call alone takes it"));
+        }
         fields.finish()?;
         Ok(Item { method, path, body })
     }

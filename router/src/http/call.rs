@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 use serde_json::Value;
 use siphasher::sip128::{Hasher128, SipHasher13};
+use tokio::time::Instant;
 use wardlock_machine::{Millis, limits};
 
 use super::{
@@ -16,9 +17,14 @@ use super::{
 
 /// How long a call may take beyond its `wait`, where the caller does not say.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// The least that a caller may say.
+pub(super) const PATIENCE_MIN: Millis = Millis(100);
+/// The most.
+pub(super) const PATIENCE_MAX: Millis = Millis(60_000);
 const PATIENCE_HEADER: &str = "x-wardlock-timeout";
 const KEY_HEADER: &str = "idempotency-key";
-const KEY_BYTES: usize = 255;
+/// The longest idempotency key.
+pub(super) const KEY_BYTES: usize = 255;
 
 /// A call without its route.
 pub(super) struct Call<'a> {
@@ -31,6 +37,8 @@ pub(super) struct Call<'a> {
     pub(super) headers: &'a HeaderMap,
     /// How long it may take beyond its `wait`.
     pub(super) patience: Duration,
+    /// When it came.
+    pub(super) began: Instant,
     key: Option<&'a [u8]>,
     /// Its place in a batch, which the same key must not confuse with its neighbours'.
     place: u32,
@@ -43,7 +51,7 @@ impl<'a> Call<'a> {
             None => PATIENCE,
             Some(value) => {
                 let text = value.to_str().unwrap_or_default();
-                input::header_seconds("X-Wardlock-Timeout", text, Millis(100), Millis(60_000))?
+                input::header_seconds("X-Wardlock-Timeout", text, PATIENCE_MIN, PATIENCE_MAX)?
             }
         };
         let key = headers.get(KEY_HEADER).map(|value| value.as_bytes());
@@ -51,7 +59,16 @@ impl<'a> Call<'a> {
             let detail = format!("Idempotency-Key has 1 to {KEY_BYTES} bytes");
             return Err(Problem::field("Idempotency-Key", detail));
         }
-        Ok(Call { fields: Fields::default(), body: Bytes::new(), query, headers, patience, key, place: 0 })
+        Ok(Call {
+            fields: Fields::default(),
+            body: Bytes::new(),
+            query,
+            headers,
+            patience,
+            began: Instant::now(),
+            key,
+            place: 0,
+        })
     }
 
     /// The call at `place` of the batch that this call is.
@@ -59,7 +76,8 @@ impl<'a> Call<'a> {
     where
         'a: 'b,
     {
-        Call { fields, body: Bytes::new(), query, headers: self.headers, patience: self.patience, key: self.key, place }
+        let Call { headers, patience, began, key, .. } = *self;
+        Call { fields, body: Bytes::new(), query, headers, patience, began, key, place }
     }
 
     /// A hash of the idempotency key and of what it is for; `None` without a key.
@@ -72,6 +90,16 @@ impl<'a> Call<'a> {
             hasher.write(part);
         }
         Some(hasher.finish128().as_u128())
+    }
+
+    /// What is left of its patience.
+    pub(super) fn left(&self) -> Duration {
+        self.patience.saturating_sub(self.began.elapsed())
+    }
+
+    /// What is left of the time in which it must have been begun, so that it can be finished in what is left then.
+    pub(super) fn left_to_begin(&self) -> Duration {
+        (self.patience / 2).saturating_sub(self.began.elapsed())
     }
 
     /// Whether the caller may come back for its answer.

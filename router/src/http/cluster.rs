@@ -7,11 +7,16 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use futures_util::future::join_all;
 use serde::Serialize;
+use utoipa::ToSchema;
 use wardlock_placement::{Epoch, Group, GroupId, MapVersion, NodeId, PLACEMENT, ReplicaId, ShardMap};
 use wardlock_wire::{GroupStatus, Status};
 
-use super::{Gateway, backend::Backend, call::Call, input, problem::Problem, render::SUCCESS, reply::Reply};
+use super::{
+    Gateway, backend::Backend, call::Call, input, openapi::shapes, problem::Problem, render::SUCCESS, reply::Reply,
+};
 use crate::Error;
+
+pub(super) mod spec;
 
 const NODE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -123,24 +128,31 @@ fn shard<'a>(id: GroupId, group: &'a Group, statuses: &'a Statuses) -> ShardDoc 
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Cluster)]
 struct ClusterDoc<'a> {
     cluster: &'a str,
+    #[schema(value_type = shapes::Count)]
     map_version: MapVersion,
     incarnation: u16,
     shards: usize,
     nodes: Vec<Address<'a>>,
     /// Where a client of this machine finds certificates.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     certs: Option<&'a Path>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = NodeAddress)]
 struct Address<'a> {
+    #[schema(value_type = shapes::NodeId)]
     id: NodeId,
     quic: &'a str,
+    #[schema(required)]
     http: Option<&'a str>,
+    #[schema(required)]
     domain: Option<&'a str>,
 }
 
@@ -150,14 +162,16 @@ impl<'a> Address<'a> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Nodes<'a> {
+    #[schema(value_type = shapes::Count)]
     map_version: MapVersion,
     nodes: Vec<NodeDoc<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Node)]
 struct NodeDoc<'a> {
     #[serde(flatten)]
     address: Address<'a>,
@@ -166,36 +180,51 @@ struct NodeDoc<'a> {
     error: Option<String>,
     version: Option<&'a str>,
     /// How many groups it leads, the placement group among them.
+    #[schema(required)]
     leads: Option<usize>,
     replicas: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Shards {
+    #[schema(value_type = shapes::Count)]
     map_version: MapVersion,
+    #[schema(required)]
     placement: Option<ShardDoc>,
     shards: Vec<ShardDoc>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Shard)]
 struct ShardDoc {
+    #[schema(value_type = shapes::Count)]
     id: GroupId,
+    #[schema(value_type = shapes::Count)]
     epoch: Epoch,
+    #[schema(required, value_type = Option<shapes::NodeId>)]
     leader: Option<NodeId>,
+    #[schema(required)]
     term: Option<u64>,
     replicas: Vec<ReplicaDoc>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Replica)]
 struct ReplicaDoc {
+    #[schema(value_type = shapes::NodeId)]
     node: NodeId,
+    #[schema(value_type = shapes::Count)]
     replica: ReplicaId,
     reachable: bool,
     /// In log entries behind the leader, as the leader knows it.
+    #[schema(required)]
     lag: Option<u64>,
+    #[schema(required)]
     last_log: Option<u64>,
+    #[schema(required)]
     applied: Option<u64>,
+    #[schema(required)]
     snapshot: Option<u64>,
 }

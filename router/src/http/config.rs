@@ -17,6 +17,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
+use utoipa::ToSchema;
 use wardlock_machine::{
     Answer, Blob, Change, Command, ConfigView, Configure, Configured, Content, Key, Name, Outcome, Query, Revision,
     Version, limits,
@@ -28,11 +29,16 @@ use super::{
     call::{Call, Params},
     consistency::Consistency,
     input::{self, Fields},
-    media_type, outcome,
+    media_type,
+    openapi::shapes,
+    outcome,
     problem::Problem,
-    render::Rfc3339,
+    render::{Rfc3339, Text},
     reply::Reply,
 };
+use crate::client::WatchToken;
+
+pub(super) mod spec;
 
 /// The most bytes of a body that carries a value.
 pub(super) const BODY_BYTES: usize = limits::CONFIG_VALUE_BYTES + (64 << 10);
@@ -78,12 +84,12 @@ impl<B: Backend> Gateway<B> {
         let consistency = params.consistency()?;
         params.finish()?;
         let query = Query::Configs { prefix, after, limit };
-        let (Answer::Configs(found), age) = self.ask(query, consistency, call.patience).await? else {
+        let (Answer::Configs(found), age, token) = self.ask_list(query, consistency, call.patience).await? else {
             return Err(other());
         };
         let next = (found.len() >= limit as usize).then(|| found.last().map(|last| &last.path)).flatten();
         let configs = found.iter().map(Listed::from).collect();
-        age.on(Reply::ok(&Listing { configs, next }))
+        age.on(Reply::ok(&Listing { configs, next, token }))
     }
 
     pub(super) async fn put_config(&self, path: Name, mut call: Call<'_>) -> Result<Reply, Problem> {
@@ -99,7 +105,7 @@ impl<B: Backend> Gateway<B> {
             _ => {
                 let mut fields = match body.is_empty() {
                     true => std::mem::take(&mut call.fields),
-                    false => Fields::parse(&body)?,
+                    false => Fields::parse(&body)?.shaped(Some("PutConfig")),
                 };
                 let condition = condition.and(expected(&mut fields)?)?;
                 (document(fields)?, condition)
@@ -132,8 +138,10 @@ impl<B: Backend> Gateway<B> {
     ) -> Result<Reply, Problem> {
         let rolls_back = matches!(change, Change::Rollback { .. });
         let request = call.keyed(op, &[path.as_str().as_bytes()]).unwrap_or_else(|| self.backend().random_key());
+        let bytes = if let Change::Put(content) = &change { content.value.len() } else { 0 };
+        let _turn = self.turn_to_write(bytes, call.left_to_begin()).await?;
         let ask = Configure { request, key: Key::config(path.clone()), change, expected: condition.expected };
-        match self.backend().write(Command::Configure(ask), call.patience).await? {
+        match self.backend().write(Command::Configure(ask), call.left()).await? {
             Outcome::Configured(done) => Ok(Reply::ok(&Done::new(&path, &done))?.tagged(done.version)),
             Outcome::VersionMismatch { current } => Err(condition.failed(current)),
             Outcome::NoConfig if rolls_back => {
@@ -306,13 +314,17 @@ fn content(content_type: String, value: &[u8]) -> Result<Content, Problem> {
 }
 
 /// The answer to a change.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Configured)]
 pub(super) struct Done<'a> {
     success: bool,
+    #[schema(value_type = shapes::Name)]
     path: &'a Name,
+    #[schema(value_type = shapes::Version)]
     version: Version,
     updated_at: Rfc3339,
+    #[schema(value_type = shapes::Revision)]
     revision: Revision,
 }
 
@@ -324,10 +336,13 @@ impl<'a> Done<'a> {
 }
 
 /// A path and its value.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Config)]
 pub(super) struct Document<'a> {
+    #[schema(value_type = shapes::Name)]
     path: &'a Name,
+    #[schema(value_type = serde_json::Value)]
     value: Shown<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     encoding: Option<&'static str>,
@@ -387,11 +402,14 @@ impl<'a> Document<'a> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ConfigVersion)]
 struct VersionView<'a> {
+    #[schema(value_type = shapes::Version)]
     version: Version,
     updated_at: Rfc3339,
+    #[schema(value_type = shapes::Revision)]
     revision: Revision,
     #[serde(skip_serializing_if = "str::is_empty")]
     content_type: &'a str,
@@ -418,15 +436,18 @@ impl<'a> From<&'a ConfigView> for VersionView<'a> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct History<'a> {
+    #[schema(value_type = shapes::Name)]
     path: &'a Name,
     /// Newest first.
     versions: Vec<VersionView<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ListedConfig)]
 pub(super) struct Listed<'a> {
+    #[schema(value_type = shapes::Name)]
     path: &'a Name,
     #[serde(flatten)]
     version: VersionView<'a>,
@@ -438,9 +459,15 @@ impl<'a> From<&'a ConfigView> for Listed<'a> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Configs)]
 struct Listing<'a> {
     configs: Vec<Listed<'a>>,
     /// Where the next page starts: ask again with `after` this. Null on the last page.
+    #[schema(required, value_type = Option<shapes::Name>)]
     next: Option<&'a Name>,
+    /// From where to watch so as to miss nothing that happens behind this page. Absent where the page is stale.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = shapes::WatchToken)]
+    token: Option<Text<WatchToken>>,
 }

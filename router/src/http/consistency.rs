@@ -10,7 +10,8 @@ use std::time::Duration;
 use http::HeaderValue;
 use wardlock_machine::{Answer, Key, Millis, Object, Query};
 
-use super::{Gateway, backend::Backend, call::Params, problem::Problem, reply::Reply};
+use super::{Gateway, backend::Backend, call::Params, problem::Problem, render::Text, reply::Reply};
+use crate::client::WatchToken;
 
 /// The largest bound.
 const MAX_AGE: Millis = Millis(3_600_000);
@@ -89,14 +90,24 @@ impl<B: Backend> Gateway<B> {
                 let (answer, age) = self.backend().read_stale(query, max_age, patience).await?;
                 Ok((answer, age.map_or(Age::Unknown, Age::AtMost)))
             }
-            Consistency::Linearizable => {
-                let answer = match query {
-                    Query::List { .. } => self.backend().list(query, patience).await.map(Answer::List),
-                    query => self.backend().read(query, patience).await,
-                };
-                Ok((answer?, Age::Current))
-            }
+            Consistency::Linearizable => Ok((self.backend().read(query, patience).await?, Age::Current)),
         }
+    }
+
+    /// The same for a list, with the token from which to watch what happens behind it. A stale page has none: what it
+    /// lacks may have happened before.
+    pub(super) async fn ask_list(
+        &self,
+        query: Query,
+        consistency: Consistency,
+        patience: Duration,
+    ) -> Result<(Answer, Age, Option<Text<WatchToken>>), Problem> {
+        if let Consistency::Stale { .. } = consistency {
+            let (answer, age) = self.ask(query, consistency, patience).await?;
+            return Ok((answer, age, None));
+        }
+        let (answer, token) = self.backend().list(query, patience).await?;
+        Ok((answer, Age::Current, Some(Text(token))))
     }
 
     /// One lock or election, if there is anything to it.

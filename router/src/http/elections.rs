@@ -18,6 +18,8 @@ use super::{
     reply::Reply,
 };
 
+pub(super) mod spec;
+
 impl<B: Backend> Gateway<B> {
     pub(super) async fn elect(&self, name: Name, mut call: Call<'_>) -> Result<Reply, Problem> {
         let candidate = call.fields.label("candidateId")?;

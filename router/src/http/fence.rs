@@ -7,6 +7,7 @@
 
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 use wardlock_machine::{Name, Token, limits};
 
 use super::{
@@ -14,11 +15,14 @@ use super::{
     backend::Backend,
     call::{Call, PATIENCE},
     input::Fields,
+    openapi::shapes,
     path,
     problem::Problem,
     render::SUCCESS,
     reply::Reply,
 };
+
+pub(super) mod spec;
 
 impl<B: Backend> Gateway<B> {
     pub(super) async fn fence_check(&self, mut call: Call<'_>) -> Result<Reply, Problem> {
@@ -26,7 +30,7 @@ impl<B: Backend> Gateway<B> {
         call.fields.finish()?;
         let mut checks = Vec::with_capacity(items.len());
         for item in items {
-            let mut item = Fields::of(item)?;
+            let mut item = Fields::of(item)?.shaped(Some("FenceCheck"));
             checks.push((item.name("name")?, item.token("fencingToken")?));
             item.finish()?;
         }
@@ -89,17 +93,19 @@ fn forbidden(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "stale-token", "The fencing token is not current", detail)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Verdicts<'a> {
     /// All of them.
     valid: bool,
     results: Vec<Verdict<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Verdict<'a> {
+    #[schema(value_type = shapes::Name)]
     name: &'a Name,
+    #[schema(value_type = shapes::FencingToken)]
     fencing_token: Token,
     valid: bool,
 }

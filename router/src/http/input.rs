@@ -10,14 +10,18 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use wardlock_machine::{LockId, Metadata, Millis, Mode, Name, SessionId, Token, limits};
 
-use super::problem::Problem;
+use super::{openapi, problem::Problem};
 
 /// The most bytes of a body.
 pub const BODY_BYTES: usize = 64 * 1024;
 
 /// The fields of a body, each taken once.
 #[derive(Debug, Default)]
-pub struct Fields(Vec<(String, Value)>);
+pub struct Fields {
+    fields: Vec<(String, Value)>,
+    /// What the API's description calls a body like this.
+    shape: Option<&'static str>,
+}
 
 impl Fields {
     /// Parses a body. No bytes are an object without fields.
@@ -41,24 +45,35 @@ impl Fields {
     pub fn of(value: Value) -> Result<Fields, Problem> {
         match value {
             Value::Null => Ok(Fields::default()),
-            Value::Object(map) => Ok(Fields(map.into_iter().collect())),
+            Value::Object(map) => Ok(map.into_iter().collect::<Vec<_>>().into()),
             _ => Err(Problem::invalid("invalid-json", "a body must be a JSON object")),
         }
     }
 
+    /// Names the schema that describes this body in the API's own document. A debug build holds each field that is
+    /// asked for against it, so that the description and what is read cannot drift apart.
+    pub(super) fn shaped(self, shape: Option<&'static str>) -> Fields {
+        Fields { shape, ..self }
+    }
+
     fn take(&mut self, field: &str) -> Option<Value> {
-        let at = self.0.iter().position(|(name, _)| name == field)?;
-        Some(self.0.swap_remove(at).1).filter(|value| !value.is_null())
+        debug_assert!(
+            self.shape.is_none_or(|shape| openapi::has_property(shape, field)),
+            "the field {field:?} is not in the schema {:?}",
+            self.shape
+        );
+        let at = self.fields.iter().position(|(name, _)| name == field)?;
+        Some(self.fields.swap_remove(at).1).filter(|value| !value.is_null())
     }
 
     /// Whether a field is there and not null.
     pub fn has(&self, field: &str) -> bool {
-        self.0.iter().any(|(name, value)| name == field && !value.is_null())
+        self.fields.iter().any(|(name, value)| name == field && !value.is_null())
     }
 
     /// All fields must have been taken.
     pub fn finish(self) -> Result<(), Problem> {
-        match self.0.first() {
+        match self.fields.first() {
             None => Ok(()),
             Some((field, _)) => {
                 Err(Problem::invalid("unknown-field", format!("there is no field {field:?}"))
@@ -104,8 +119,7 @@ impl Fields {
     pub fn integer(&mut self, field: &'static str, min: i64, max: i64) -> Result<Option<i64>, Problem> {
         match self.take(field) {
             None => Ok(None),
-            Some(value) => value
-                .as_i64()
+            Some(value) => whole(&value)
                 .filter(|n| (min..=max).contains(n))
                 .map(Some)
                 .ok_or_else(|| Problem::field(field, format!("{field} must be a whole number from {min} to {max}"))),
@@ -212,6 +226,12 @@ pub fn missing(field: &str) -> Problem {
     Problem::invalid("missing-field", format!("{field} is needed")).with("field", field)
 }
 
+/// JSON has one kind of numbers: 1.0 is 1.
+fn whole(value: &Value) -> Option<i64> {
+    let spelled = |number: &f64| number.fract() == 0.0 && number.abs() < limits::TOKEN_END as f64;
+    value.as_i64().or_else(|| value.as_f64().filter(spelled).map(|number| number as i64))
+}
+
 fn bounds(min: Millis, max: Millis) -> String {
     let seconds = |ms: Millis| ms.0 as f64 / 1000.0;
     format!("must be from {} to {} seconds", seconds(min), seconds(max))
@@ -271,6 +291,6 @@ impl<'de> Visitor<'de> for Reader<'_> {
 
 impl From<Vec<(String, Value)>> for Fields {
     fn from(fields: Vec<(String, Value)>) -> Fields {
-        Fields(fields)
+        Fields { fields, shape: None }
     }
 }

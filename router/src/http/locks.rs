@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use wardlock_machine::{
     Acquire, Answer, Command, Key, Kind, Millis, Name, Object, Outcome, Query, RequestId, SessionId, limits,
 };
@@ -11,12 +12,15 @@ use super::{
     Gateway,
     backend::Backend,
     call::Call,
+    openapi::shapes,
     outcome,
     problem::Problem,
-    render::{Granted, HolderView, LockView, SUCCESS},
+    render::{Granted, HolderView, LockView, SUCCESS, Text},
     reply::Reply,
 };
-use crate::Error;
+use crate::{Error, client::WatchToken};
+
+pub(super) mod spec;
 
 const NOTHING: Millis = Millis(0);
 
@@ -104,11 +108,11 @@ impl<B: Backend> Gateway<B> {
         let consistency = params.consistency()?;
         params.finish()?;
         let query = Query::List { kind: Kind::Lock, prefix, held, session, after, limit };
-        let (Answer::List(objects), age) = self.ask(query, consistency, call.patience).await? else {
+        let (Answer::List(objects), age, token) = self.ask_list(query, consistency, call.patience).await? else {
             return Err(Problem::internal("the cluster answered another question"));
         };
         let next = (objects.len() >= limit as usize).then(|| objects.last().map(|o| &o.key.name)).flatten();
-        age.on(Reply::ok(&Locks { locks: objects.iter().map(LockView::from).collect(), next }))
+        age.on(Reply::ok(&Locks { locks: objects.iter().map(LockView::from).collect(), next, token }))
     }
 
     /// Writes an acquire that is not left behind: where its caller hangs up, or must be told that the outcome
@@ -171,15 +175,20 @@ fn free() -> Problem {
     Problem::missing("lock-free", "The lock is free", "nobody holds it, and nobody waits for it")
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Broken<'a> {
     success: bool,
     broken: Vec<HolderView<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Locks<'a> {
     locks: Vec<LockView<'a>>,
     /// Where the next page starts: ask again with `after` this. Null on the last page.
+    #[schema(required, value_type = Option<shapes::Name>)]
     next: Option<&'a Name>,
+    /// From where to watch so as to miss nothing that happens behind this page. Absent where the page is stale.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = shapes::WatchToken)]
+    token: Option<Text<WatchToken>>,
 }

@@ -22,7 +22,7 @@ use http::Method;
 use wardlock_machine::{Name, NameError, SessionId, limits};
 use wardlock_placement::GroupId;
 
-/// Under which all calls live. Probes and metrics are served at the root as well.
+/// Under which all calls live. Probes, metrics and the API's description are served at the root as well.
 pub const PREFIX: &str = "/api/v1";
 
 /// A call, with what its path says.
@@ -74,6 +74,7 @@ pub enum Route {
     Livez,
     Readyz,
     Metrics,
+    OpenApi,
 }
 
 impl Route {
@@ -125,6 +126,7 @@ impl Route {
             Route::Livez => "livez",
             Route::Readyz => "readyz",
             Route::Metrics => "metrics",
+            Route::OpenApi => "openapi",
         }
     }
 }
@@ -215,6 +217,7 @@ fn probe(method: &Method, path: &str) -> Option<Result<Route, Unroutable>> {
         "/livez" => Some(get(method, Route::Livez)),
         "/readyz" => Some(get(method, Route::Readyz)),
         "/metrics" => Some(get(method, Route::Metrics)),
+        "/openapi.json" => Some(get(method, Route::OpenApi)),
         _ => None,
     }
 }

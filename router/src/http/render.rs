@@ -6,11 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 use wardlock_machine::{
     Blocked, Grant, LockId, Metadata, Millis, Mode, Name, Object, Revision, SessionId, SessionView, Token, Waiting,
     WallMs,
 };
 
+use super::openapi::shapes;
 use crate::client::{Candidate, Leader};
 
 /// The end of the year 9999, the last that RFC 3339 can write.
@@ -46,7 +48,7 @@ impl<T: std::fmt::Display> Serialize for Text<T> {
 }
 
 /// Of an answer that has nothing to say but yes.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Success {
     success: bool,
 }
@@ -55,16 +57,21 @@ pub(super) struct Success {
 pub(super) const SUCCESS: Success = Success { success: true };
 
 /// The answer to an acquire or a renew.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Granted {
     success: bool,
+    #[schema(value_type = shapes::LockId)]
     lock_id: Text<LockId>,
+    #[schema(required)]
     expires_at: Option<Rfc3339>,
+    #[schema(value_type = shapes::FencingToken)]
     fencing_token: Token,
     queue_position: u32,
+    #[schema(value_type = shapes::Count)]
     waited_ms: Millis,
     session_ttl: Seconds,
+    #[schema(value_type = shapes::Revision)]
     revision: Revision,
 }
 
@@ -99,21 +106,28 @@ pub(super) fn mode(mode: Mode) -> (Value, Value) {
 }
 
 /// One holder.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Holder)]
 pub(super) struct HolderView<'a> {
     holder: &'a str,
+    #[schema(value_type = shapes::SessionId)]
     session_id: Text<SessionId>,
+    #[schema(value_type = shapes::LockId)]
     lock_id: Text<LockId>,
+    #[schema(value_type = shapes::FencingToken)]
     fencing_token: Token,
+    #[schema(value_type = shapes::Mode)]
     mode: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     permits: Option<u32>,
     acquired_at: Rfc3339,
+    #[schema(required)]
     expires_at: Option<Rfc3339>,
     session_ttl: Seconds,
     #[serde(skip_serializing_if = "Option::is_none")]
     candidate_id: Option<&'a str>,
+    #[schema(value_type = shapes::Metadata)]
     metadata: &'a Metadata,
 }
 
@@ -137,11 +151,14 @@ impl<'a> From<&'a Grant> for HolderView<'a> {
 }
 
 /// One waiter.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Waiter)]
 pub(super) struct WaiterView<'a> {
     holder: &'a str,
+    #[schema(value_type = shapes::SessionId)]
     session_id: Text<SessionId>,
+    #[schema(value_type = shapes::Mode)]
     mode: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     permits: Option<u32>,
@@ -149,6 +166,7 @@ pub(super) struct WaiterView<'a> {
     waiting_since: Rfc3339,
     #[serde(skip_serializing_if = "Option::is_none")]
     candidate_id: Option<&'a str>,
+    #[schema(value_type = shapes::Metadata)]
     metadata: &'a Metadata,
 }
 
@@ -169,22 +187,33 @@ impl<'a> From<&'a Waiting> for WaiterView<'a> {
 }
 
 /// A lock: the given four fields are those of its first holder.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Lock)]
 pub(super) struct LockView<'a> {
+    #[schema(value_type = shapes::Name)]
     lock_name: &'a Name,
+    #[schema(required, value_type = Option<shapes::LockId>)]
     lock_id: Option<Text<LockId>>,
+    #[schema(required)]
     holder: Option<&'a str>,
+    #[schema(required)]
     acquired_at: Option<Rfc3339>,
+    #[schema(required)]
     expires_at: Option<Rfc3339>,
+    #[schema(required, value_type = Option<shapes::SessionId>)]
     session_id: Option<Text<SessionId>>,
+    #[schema(required, value_type = Option<shapes::FencingToken>)]
     fencing_token: Option<Token>,
+    #[schema(required, value_type = Option<shapes::Mode>)]
     mode: Option<&'static str>,
     holders: Vec<HolderView<'a>>,
     holder_count: u32,
     queue: Vec<WaiterView<'a>>,
     queue_length: u32,
+    #[schema(required)]
     lock_delay_until: Option<Rfc3339>,
+    #[schema(value_type = shapes::Revision)]
     revision: Revision,
 }
 
@@ -211,19 +240,26 @@ impl<'a> From<&'a Object> for LockView<'a> {
 }
 
 /// Who leads, for the audience of an election. All `None` where nobody does.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Leader)]
 pub(super) struct LeaderView<'a> {
+    #[schema(required)]
     pub(super) leader_id: Option<&'a str>,
+    #[schema(required)]
     elected_at: Option<Rfc3339>,
+    #[schema(required, value_type = Option<shapes::FencingToken>)]
     fencing_token: Option<Token>,
+    #[schema(required, value_type = Option<shapes::SessionId>)]
     session_id: Option<Text<SessionId>>,
+    #[schema(required, value_type = Option<shapes::LockId>)]
     lock_id: Option<Text<LockId>>,
     /// Where they are known at the same moment.
     #[serde(skip_serializing_if = "Option::is_none")]
     candidates: Option<Vec<WaiterView<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     candidate_count: Option<u32>,
+    #[schema(value_type = shapes::Revision)]
     revision: Revision,
 }
 
@@ -310,15 +346,20 @@ pub(super) fn candidate(grant: &Grant) -> &str {
 }
 
 /// The answer to a candidate.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Election)]
 pub(super) struct ElectionView<'a> {
     is_leader: bool,
+    #[schema(required)]
     leader_id: Option<&'a str>,
+    #[schema(required)]
     elected_at: Option<Rfc3339>,
     /// To the leader alone.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shapes::LockId>)]
     lock_id: Option<Text<LockId>>,
+    #[schema(required, value_type = Option<shapes::FencingToken>)]
     fencing_token: Option<Token>,
     #[serde(skip_serializing_if = "Option::is_none")]
     session_ttl: Option<Seconds>,
@@ -359,16 +400,32 @@ impl<'a> ElectionView<'a> {
     }
 }
 
+/// Whether a session has ended.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase", as = SessionState)]
+#[expect(dead_code, reason = "a shape")]
+enum State {
+    /// It lives.
+    Open,
+    /// It has ended, and its shards are being told.
+    Closing,
+}
+
 /// A session.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Session)]
 pub(super) struct SessionDoc<'a> {
+    #[schema(value_type = shapes::SessionId)]
     session_id: Text<SessionId>,
     client_id: &'a str,
     created_at: Rfc3339,
+    #[schema(required)]
     last_heartbeat: Option<Rfc3339>,
     ttl: Seconds,
+    #[schema(value_type = State)]
     state: &'static str,
+    #[schema(value_type = shapes::Metadata)]
     metadata: &'a Metadata,
     shards: Vec<u32>,
 }

@@ -28,6 +28,7 @@ use super::{
     render::{Rfc3339, Seconds, Text},
     reply::Reply,
 };
+use crate::client::WatchToken;
 
 /// How long the closing of a session that nobody needs any more is tried; it runs out by itself anyway.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -41,12 +42,12 @@ impl<B: Backend> Gateway<B> {
         let consistency = params.consistency()?;
         params.finish()?;
         let query = Query::Services { prefix, after, limit };
-        let (answer, age) = self.ask(query, consistency, call.patience).await?;
+        let (answer, age, token) = self.ask_list(query, consistency, call.patience).await?;
         let Answer::Services(found) = answer else { return Err(other()) };
         let next = (found.len() >= limit as usize).then(|| found.last().map(|last| &last.service)).flatten();
         let services =
             found.iter().map(|of| ServiceDoc { service: &of.service, total: of.total, healthy: of.healthy }).collect();
-        age.on(Reply::ok(&ServiceList { services, next }))
+        age.on(Reply::ok(&ServiceList { services, next, token }))
     }
 
     pub(super) async fn service(&self, service: Name, call: Call<'_>) -> Result<Reply, Problem> {
@@ -58,7 +59,7 @@ impl<B: Backend> Gateway<B> {
         let consistency = params.consistency()?;
         params.finish()?;
         let query = Query::Service { key: Key::service(service.clone()), healthy, tag, after, limit };
-        let (answer, age) = self.ask(query, consistency, call.patience).await?;
+        let (answer, age, token) = self.ask_list(query, consistency, call.patience).await?;
         let Answer::Service(page) = answer else { return Err(other()) };
         let next = page.instances.last().filter(|_| page.more).map(|last| &last.instance);
         age.on(Reply::ok(&Page {
@@ -66,6 +67,7 @@ impl<B: Backend> Gateway<B> {
             instances: page.instances.iter().map(|view| InstanceDoc::new(&service, view)).collect(),
             next,
             revision: page.revision,
+            token,
         }))
     }
 
@@ -346,6 +348,9 @@ struct ServiceList<'a> {
     services: Vec<ServiceDoc<'a>>,
     /// Where the next page starts: ask again with `after` this. Null on the last page.
     next: Option<&'a Name>,
+    /// From where to watch so as to miss nothing that happens behind this page. Absent where the page is stale.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<Text<WatchToken>>,
 }
 
 #[derive(Serialize)]
@@ -356,6 +361,9 @@ struct Page<'a> {
     /// Where the next page starts: ask again with `after` this. Null on the last page.
     next: Option<&'a Name>,
     revision: Revision,
+    /// From where to watch so as to miss nothing that happens behind this page. Absent where the page is stale.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<Text<WatchToken>>,
 }
 
 /// An instance.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde::Serialize;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 use wardlock_machine::{Answer, Command, Holder, Millis, Outcome, Query, SessionGone, SessionId, SessionView, limits};
 use wardlock_wire::KeptAlive;
 
@@ -13,12 +14,15 @@ use super::{
     backend::Backend,
     call::Call,
     consistency::{Age, Consistency},
+    openapi::shapes,
     outcome,
     path::PREFIX,
     problem::Problem,
     render::{SUCCESS, SessionDoc, Text},
     reply::Reply,
 };
+
+pub(super) mod spec;
 
 const TTL: Millis = Millis(10_000);
 /// How long a close waits for the session's shards before it answers 202.
@@ -123,22 +127,24 @@ impl<B: Backend> Gateway<B> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Kept {
     success: bool,
+    #[schema(value_type = shapes::SessionId)]
     session_id: Text<SessionId>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Accepted {
     success: bool,
     state: &'static str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Sessions<'a> {
     sessions: Vec<SessionDoc<'a>>,
     /// Where the next page starts: ask again with `after` this. Null on the last page.
+    #[schema(required, value_type = Option<shapes::SessionId>)]
     next: Option<Text<SessionId>>,
 }

@@ -17,6 +17,7 @@ use futures_util::{FutureExt, stream};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
+use utoipa::ToSchema;
 use wardlock_machine::{Event, Kind, LockId, Millis, Pattern, Revision, SessionId, Token, What};
 
 use super::{
@@ -25,12 +26,15 @@ use super::{
     call::Call,
     config::EventValue,
     observe::event_stream,
+    openapi::shapes,
     problem::Problem,
     render::{Rfc3339, Text, mode_name},
     reply::Reply,
     services::EventInstance,
 };
 use crate::client::{WatchError, WatchToken, Watched};
+
+pub(super) mod spec;
 
 /// How many watches one gateway has at a time.
 pub(super) const WATCHES: usize = 10_000;
@@ -39,7 +43,7 @@ pub(super) const PULSE: Duration = Duration::from_secs(15);
 /// The most events that are written in one piece.
 const PIECE: usize = 64;
 /// The longest that a long poll is held.
-const WAIT_MAX: Millis = Millis(300_000);
+pub(super) const WAIT_MAX: Millis = Millis(300_000);
 /// The longest token that is looked at.
 pub(super) const TOKEN_BYTES: usize = 1 << 16;
 
@@ -290,9 +294,12 @@ impl<B: Backend> Listener<B> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Events)]
 struct Page<'a> {
+    #[schema(value_type = Vec<spec::Event>)]
     events: Vec<EventView<'a>>,
+    #[schema(value_type = shapes::WatchToken)]
     next: Text<WatchToken>,
 }
 

@@ -11,8 +11,8 @@
 use http::StatusCode;
 use serde::Serialize;
 use wardlock_machine::{
-    Answer, Command, Cursor, DeadLetter, HookView, Key, Name, Outcome, Pattern, Query, Secret, SetHook,
-    SettleDead, WallMs, limits,
+    Answer, Command, Cursor, DeadLetter, HookView, Key, Name, Outcome, Pattern, Query, Secret, SetHook, SettleDead,
+    WallMs, limits,
 };
 use wardlock_placement::GroupId;
 

@@ -26,6 +26,9 @@ use wardlock_wire::{GroupStatus, KeptAlive, Status};
 
 pub(crate) const SESSION: SessionId = SessionId(0x0001_0000_0000_0000_0000_0000_0000_9f3c);
 
+/// The token of every list.
+pub(crate) const TOKEN: &str = "AQEBAQU0k7EF";
+
 /// What a look at a session finds.
 pub(crate) type Look = Result<(Answer, Option<WallMs>), Error>;
 
@@ -162,12 +165,10 @@ impl Backend for Fake {
         Ok((answer, self.ages.lock().unwrap().pop_front().expect("an age")))
     }
 
-    async fn list(&self, query: Query, _: Duration) -> Result<Vec<Object>, Error> {
+    async fn list(&self, query: Query, _: Duration) -> Result<(Answer, WatchToken), Error> {
         self.queries.lock().unwrap().push(query);
-        match self.answers.lock().unwrap().pop_front().expect("a list that the test did not expect")? {
-            Answer::List(objects) => Ok(objects),
-            other => panic!("not a list: {other:?}"),
-        }
+        let page = self.answers.lock().unwrap().pop_front().expect("a list that the test did not expect")?;
+        Ok((page, TOKEN.parse().unwrap()))
     }
 
     async fn fence(&self, _: Vec<(Name, Token)>, _: Duration) -> Result<Vec<bool>, Error> {

@@ -211,8 +211,12 @@ impl Events for Told {
     }
 
     fn token(&mut self) -> WatchToken {
-        "AQEBAQU0k7EF".parse().expect("a token of the first form")
+        token()
     }
+}
+
+fn token() -> WatchToken {
+    "AQEBAQU0k7EF".parse().expect("a token of the first form")
 }
 
 impl Backend for Fake {
@@ -303,12 +307,10 @@ impl Backend for Fake {
         Ok((machine::ask(&query), max_age))
     }
 
-    async fn list(&self, query: Query, _: Duration) -> Result<Vec<Object>, Error> {
+    async fn list(&self, query: Query, _: Duration) -> Result<(Answer, WatchToken), Error> {
         self.fails()?;
-        match machine::ask(&query) {
-            Answer::List(page) => Ok(page),
-            other => panic!("a list was asked for by another question: {other:?}"),
-        }
+        assert!(query.is_list(), "a list was asked for by another question: {query:?}");
+        Ok((machine::ask(&query), token()))
     }
 
     async fn fence(&self, checks: Vec<(Name, Token)>, _: Duration) -> Result<Vec<bool>, Error> {

@@ -174,6 +174,7 @@ fn all_messages() -> Vec<Message> {
     bodies.extend(all_queries().into_iter().map(|query| shard(Op::Read(query))));
     bodies.extend(all_queries().into_iter().map(|query| shard(Op::Stale { query, max_age_ms: Some(500) })));
     bodies.push(shard(Op::ReadIndex));
+    bodies.extend(all_queries().into_iter().filter(Query::is_list).map(|query| shard(Op::Marked(query))));
     bodies.push(shard(Op::KeepAlive { session }));
     bodies.push(shard(Op::Watch { query: events(3, vec![("a", Kind::Lock, true)]), wait_ms: 50 }));
     let (from, to) = (ReplicaId(7), ReplicaId(8));
@@ -202,6 +203,7 @@ fn all_messages() -> Vec<Message> {
         Response::Map(Some(placement().map().clone())),
         Response::Status(Status { node: NodeId(1), version: "0.1.0".into(), groups: vec![status] }),
         Response::Done,
+        Response::Marked { revision: Revision(9), answer: Answer::Configs(Vec::new()) },
         Response::Confirmed(vec![Standing::Stands, Standing::Deposed, Standing::Unknown]),
         Response::Stale { answer: Answer::Object(None), age_ms: Some(12) },
         Response::ReadIndex(u64::MAX),

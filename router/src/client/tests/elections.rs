@@ -66,7 +66,7 @@ impl Shard {
             Op::KeepAlive { .. } => return well(op),
             Op::Read(query) => (query, 1),
             Op::Watch { query, .. } => (query, 20),
-            Op::Stale { .. } | Op::ReadIndex => panic!("elections are read from their leader"),
+            Op::Marked(_) | Op::Stale { .. } | Op::ReadIndex => panic!("elections are read from their leader"),
         };
         let answer = self.0.lock().unwrap().query(query);
         match &answer {

@@ -48,6 +48,11 @@ impl Shards {
     fn answer(&self, group: GroupId, op: &Op) -> Reply {
         let (query, held) = match op {
             Op::Read(query) => (query, Duration::ZERO),
+            Op::Marked(query) => {
+                let machine = &self.machines.lock().unwrap()[group.0 as usize - 1];
+                let (revision, answer) = (machine.revision(), machine.query(query));
+                return Reply::After(Duration::from_millis(1), Ok(Response::Marked { revision, answer }));
+            }
             Op::Watch { query, .. } => (query, HELD),
             other => panic!("no watch asks this: {other:?}"),
         };
@@ -117,6 +122,46 @@ async fn a_watch_over_all_shards_tells_every_change_once_and_in_order() {
     };
     let (_, all) = tokio::join!(writer, drain(&mut watch));
     assert_whole(&all, 10, 50);
+}
+
+/// What changed before its shard's part of the list was read is in the list, what changed after is told.
+#[tokio::test(start_paused = true)]
+async fn a_watch_since_a_lists_token_tells_what_happened_behind_it_and_nothing_else() {
+    let shards = Shards::new();
+    let (client, _) = shards.client().await;
+    (0..40).for_each(|path| shards.put(&format!("p/{path}")));
+    shards.put("q/other");
+    let list = |after: Option<&str>| Query::Configs { prefix: "p/".into(), after: after.map(str::to_owned), limit: 25 };
+    let Ok((Answer::Configs(first), token)) = client.page_with_token(list(None), Duration::from_secs(5)).await else {
+        panic!("no page");
+    };
+    let unmarked = client.configs("p/", None, 25, Duration::from_secs(5)).await.unwrap();
+    assert_eq!((&first, first.len()), (&unmarked, 25));
+    // Those between the pages are told by the first page's token, whatever the second has of them.
+    shards.put("p/7");
+    let last = first.last().map(|view| view.path.as_str());
+    let Ok((Answer::Configs(second), later)) = client.page_with_token(list(last), Duration::from_secs(5)).await else {
+        panic!("no page");
+    };
+    assert_eq!((second.len(), later == token), (15, false));
+    (0..40).step_by(3).for_each(|path| shards.put(&format!("p/{path}")));
+    shards.put("q/other");
+    let mut watch = client.watch().prefix(Kind::Config, "p/").since(token).open().await.unwrap();
+    let mut all = drain(&mut watch).await;
+    all.sort();
+    let mut expected: Vec<_> = (0..40).step_by(3).map(|path| (format!("p/{path}"), 2)).collect();
+    expected.push(("p/7".to_owned(), 2));
+    expected.sort();
+    assert_eq!(all, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_list_has_no_token() {
+    let shards = Shards::new();
+    let (client, fake) = shards.client().await;
+    let query = Query::Object { key: key("a") };
+    assert!(client.page_with_token(query, Duration::from_secs(1)).await.is_err());
+    assert!(fake.ops().is_empty(), "nobody is asked");
 }
 
 /// More than its queue holds comes while it does not look: it loses nothing, and another is not held up.

@@ -1,0 +1,39 @@
+"""What `.ci/conformance` does to the requests that schemathesis makes: none may wait for longer than a test does.
+
+A request that asks to wait for a month is answered in a month, a watch without `wait` is a stream that does not end, and
+a write that its caller gives a tenth of a second may be a 504 on a busy machine. All are right, and no test of the
+description. So waits are cut short, a watch has one, and a patience that is valid is no shorter than two seconds.
+"""
+
+import schemathesis
+
+LONGEST = 0.2
+PATIENCE = 2.0
+# Any request may carry headers of others: to refuse those would refuse every proxy's.
+UNKNOWN = "x-schemathesis-unknown-property"
+
+
+def number(value):
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+@schemathesis.hook
+def filter_case(ctx, case):
+    return UNKNOWN not in {name.lower() for name in case.headers or {}}
+
+
+@schemathesis.hook
+def before_call(ctx, case, kwargs):
+    if isinstance(case.body, dict) and isinstance(case.body.get("wait"), (int, float)):
+        if not isinstance(case.body["wait"], bool) and case.body["wait"] > LONGEST:
+            case.body["wait"] = LONGEST
+    patience = number((case.headers or {}).get("X-Wardlock-Timeout"))
+    if patience is not None and 0.1 <= patience < PATIENCE:
+        case.headers["X-Wardlock-Timeout"] = str(PATIENCE)
+    if case.operation.path == "/api/v1/watch":
+        wait = (case.query or {}).get("wait")
+        if wait is None or (number(wait) is not None and number(wait) > LONGEST):
+            case.query["wait"] = LONGEST
