@@ -114,10 +114,10 @@ impl World {
         inner.note(at, &format!("{end:?}"));
         let Inner { checks, violations, counts, .. } = &mut *inner;
         for check in checks {
-            counts.extend(check.count());
             if let Err(wrong) = check.end(end) {
                 violations.push(format!("{}: at the end: {wrong}", check.name()));
             }
+            counts.extend(check.count());
         }
         Record {
             counts: inner.counts.clone(),

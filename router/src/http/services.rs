@@ -109,10 +109,10 @@ impl<B: Backend> Gateway<B> {
             Command::Register(Register { request, key, instance, session, private, spec, health })
         };
         let (session, done) = match (session, ttl) {
-            (Some(session), None) => {
-                let outcome = self.backend().write(ask(session, false), call.patience).await?;
-                (session, registered(outcome).map_err(outcome::refusal)?)
-            }
+            (Some(session), None) => match self.backend().write(ask(session, false), call.patience).await? {
+                Outcome::Registered(done) => (session, done),
+                other => return Err(outcome::refusal(other)),
+            },
             (None, Some(ttl)) => self.register_for(ttl, &key.name, &id, &call, |session| ask(session, true)).await?,
             (None, None) => {
                 let detail = "sessionId or ttl is needed: a session to go with, or a time to live of its own";
@@ -152,22 +152,21 @@ impl<B: Backend> Gateway<B> {
         if let Some(InstanceView { session, .. }) = present
             && self.backend().keep_alive(session, call.patience).await? == KeptAlive::Alive
         {
-            match registered(self.backend().write(ask(session), call.patience).await?) {
-                Ok(done) => return Ok((session, done)),
+            match self.backend().write(ask(session), call.patience).await? {
+                Outcome::Registered(done) => return Ok((session, done)),
                 // It was closed meanwhile, by whoever took the instance off.
-                Err(Outcome::NotAttached | Outcome::Closing | Outcome::Ended | Outcome::UnknownSession) => {}
-                Err(other) => return Err(outcome::refusal(other)),
+                Outcome::NotAttached | Outcome::Closing | Outcome::Ended | Outcome::UnknownSession => {}
+                other => return Err(outcome::refusal(other)),
             }
         }
         let session = self.open_for(ttl, service, id, call).await?;
-        match self.backend().write(ask(session), call.patience).await.map(registered) {
-            Ok(Ok(done)) => Ok((session, done)),
-            Ok(Err(other)) => {
+        // Where the answer is lost it may be registered with it: a repeat learns whether, and else the session runs out.
+        match self.backend().write(ask(session), call.patience).await? {
+            Outcome::Registered(done) => Ok((session, done)),
+            other => {
                 self.close(session).await;
                 Err(outcome::refusal(other))
             }
-            // It may be registered with it: a repeat learns whether, and else the session runs out.
-            Err(error) => Err(error.into()),
         }
     }
 
@@ -253,13 +252,6 @@ impl<B: Backend> Gateway<B> {
     }
 }
 
-fn registered(outcome: Outcome) -> Result<Registered, Outcome> {
-    match outcome {
-        Outcome::Registered(done) => Ok(done),
-        other => Err(other),
-    }
-}
-
 fn other() -> Problem {
     Problem::internal("the cluster answered another question")
 }
@@ -271,7 +263,8 @@ fn missing() -> Problem {
 /// How an instance's own session calls itself: `service/instance`, as far as there is room.
 fn client_id(service: &Name, id: &Name) -> String {
     let mut text = format!("{service}/{id}");
-    text.truncate(text.floor_char_boundary(limits::LABEL_BYTES));
+    let end = (0..=limits::LABEL_BYTES).rev().find(|at| text.is_char_boundary(*at));
+    text.truncate(end.unwrap_or_default());
     text
 }
 
