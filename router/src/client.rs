@@ -209,12 +209,7 @@ impl Client {
 
     /// Boxed, since every read would be as large otherwise.
     fn read_page(&self, query: Query, patience: Duration) -> BoxFuture<'_, Result<Answer, Error>> {
-        let reading = async move {
-            match query {
-                query => self.page(query, patience).await,
-            }
-        };
-        reading.boxed()
+        self.page(query, patience).boxed()
     }
 
     /// A session, and when its home's leader last heard of it.

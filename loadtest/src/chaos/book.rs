@@ -126,7 +126,7 @@ impl Book {
 
     /// Whether a name is an election's.
     pub(super) fn is_election(name: Name) -> bool {
-        name % ELECTIONS == 0
+        name.is_multiple_of(ELECTIONS)
     }
 
     /// The key of a lock or an election.

@@ -107,8 +107,9 @@ impl Ledger {
     /// Something about the lock's holders has changed.
     fn touch(&mut self, spot: &mut Spot<'_>, what: What, cx: &Cx<'_>) {
         let handoff = spot.lock.revision > Revision(0) && matches!(what, What::Granted { .. });
-        let told = !(handoff && planted!("handoffs-are-no-events"))
-            && !(matches!(what, What::Proclaimed { .. }) && planted!("proclamations-are-no-events"));
+        let proclaimed = matches!(what, What::Proclaimed { .. });
+        let untold = handoff && planted!("handoffs-are-no-events");
+        let told = !untold && !(proclaimed && planted!("proclamations-are-no-events"));
         spot.lock.revision = if told {
             self.happened(spot.key, what, cx)
         } else {

@@ -174,7 +174,7 @@ pub(super) async fn run(args: WebhookArgs) -> Result<ExitCode, Failure> {
                 return Err(other());
             };
             let found = found.ok_or_else(missing)?;
-            remote::say(output, &documents::webhook(&found), table(&[found.clone()]).lines().trim_end())
+            remote::say(output, &documents::webhook(&found), table(std::slice::from_ref(&found)).lines().trim_end())
         }
         WebhookCommand::Rm(rm) => {
             let drop = Command::DropHook { request: random::any(), key: Key::hook(rm.id) };

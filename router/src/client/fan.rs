@@ -198,12 +198,12 @@ pub(super) fn merge(query: &Query, pages: Vec<Answer>) -> Result<Answer, Error> 
     fn rows<T, K: Ord>(
         pages: Vec<Answer>,
         limit: u32,
-        rows: impl Fn(Answer) -> Result<Vec<T>, Answer>,
+        rows: impl Fn(Answer) -> Result<Vec<T>, Error>,
         key: impl Fn(&T) -> K,
     ) -> Result<Vec<T>, Error> {
         let mut all = Vec::new();
         for page in pages {
-            all.extend(rows(page).map_err(unexpected_answer)?);
+            all.extend(rows(page)?);
         }
         all.sort_by_cached_key(&key);
         all.dedup_by_key(|row| key(row));
@@ -212,7 +212,10 @@ pub(super) fn merge(query: &Query, pages: Vec<Answer>) -> Result<Answer, Error> 
     }
     macro_rules! rows {
         ($limit:ident, $answer:ident, $key:expr) => {{
-            let page = |answer| if let Answer::$answer(page) = answer { Ok(page) } else { Err(answer) };
+            let page = |answer| match answer {
+                Answer::$answer(page) => Ok(page),
+                other => Err(unexpected_answer(other)),
+            };
             rows(pages, *$limit, page, $key).map(Answer::$answer)
         }};
     }

@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn the_logarithm_is_one() {
-        let scale = 2f64.powi((63 - 7) as i32);
+        let scale = 2f64.powi(63 - 7);
         for chance in [1, 2, 3, 12_345, 1 << 33, u64::MAX / 3, u64::MAX - 1, u64::MAX] {
             let exact = 64.0 - (chance as f64).log2();
             let is = wait(chance, 1) as f64 / scale;

@@ -249,7 +249,7 @@ impl Model {
             if dice % 4 == 1 {
                 let tag = [None, Some("t"), Some("u")][(dice / 4 % 3) as usize].map(str::to_owned);
                 let after = [None, Some("i"), Some("ij")][(dice / 12 % 3) as usize].map(str::to_owned);
-                let (healthy, limit) = (dice / 36 % 2 == 0, [0, 1, 2, 100][(dice / 72 % 4) as usize]);
+                let (healthy, limit) = ((dice / 36).is_multiple_of(2), [0, 1, 2, 100][(dice / 72 % 4) as usize]);
                 ask(Query::Service { key: key.clone(), healthy, tag, after, limit })?;
                 for instance in ops::instances() {
                     ask(Query::Instance { key: key.clone(), instance })?;
