@@ -23,6 +23,7 @@ pub mod output;
 mod remote;
 mod router;
 mod session;
+mod stale;
 pub mod signals;
 mod telling;
 mod view;

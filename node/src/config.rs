@@ -9,7 +9,8 @@
 //! 1. A field that does not exist, in the file or in the environment, is refused with its name.
 //! 2. A value that is wrong is refused with its field's name, before anything is opened or created.
 //! 3. No listener goes beyond loopback without mutual TLS: the node link always has it, and the HTTP
-//!    gateway has it whenever its address is not a loopback one.
+//!    gateway has it whenever its address is not a loopback one. DNS, which cannot have it, goes beyond only where
+//!    that is said in a field of its own.
 
 mod check;
 mod fields;

@@ -16,7 +16,7 @@ pub mod threads;
 
 use std::{
     io::{IsTerminal, Write},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -42,7 +42,12 @@ use crate::{
         gateway, output,
         signals::{Stop, orphaned},
     },
+    dns::{self, DnsThread},
 };
+
+/// Where the gateway listens, where nothing is said, and where DNS does then: beyond the ports that the nodes take.
+const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7400);
+const DNS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7453);
 
 /// How long the cluster may take to be ready.
 const READY: Duration = Duration::from_secs(60);
@@ -68,8 +73,12 @@ pub struct DevArgs {
     shards: u32,
 
     /// Where the gateway listens. The nodes take the UDP ports after it; with port 0 all are any free ones.
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7400", value_parser = loopback)]
+    #[arg(long, value_name = "IP:PORT", default_value_t = HTTP, value_parser = loopback)]
     http: SocketAddr,
+
+    /// Where services are found by DNS, over UDP and TCP. [default: 127.0.0.1:7453, where --http is not given]
+    #[arg(long, value_name = "IP:PORT", value_parser = loopback)]
+    dns_listen: Option<SocketAddr>,
 
     /// Where to keep the data and certificates. [default: a temporary directory, removed at the end]
     #[arg(long, value_name = "DIR")]
@@ -206,9 +215,17 @@ async fn cluster(args: &DevArgs, place: &mut Place) -> Result<ExitCode, Failure>
         }
     };
 
+    let dns = match start_dns(args, client.clone()) {
+        Ok(dns) => dns,
+        Err(failure) => {
+            stop.drain(nodes.shutdown(), || place.remove()).await;
+            return Err(failure);
+        }
+    };
     let serving = gateway::run(listener, client, CLUSTER.to_owned(), Some(plan.certs()), None, stopping.clone());
     tokio::pin!(serving);
-    output::print(&greeting(&plan, args.shards, &http.to_string(), &program, place.temporary.is_some()))?;
+    let at = dns.as_ref().map(DnsThread::address);
+    output::print(&greeting(&plan, args.shards, &http.to_string(), at, &program, place.temporary.is_some()))?;
     nodes.introduce()?;
     let ended = tokio::select! {
         served = &mut serving => served.and(Err(Failure::error("the gateway has ended"))),
@@ -226,6 +243,21 @@ async fn cluster(args: &DevArgs, place: &mut Place) -> Result<ExitCode, Failure>
     };
     stop.drain(drained, || place.remove()).await;
     ended.map(|()| ExitCode::SUCCESS)
+}
+
+/// By default at an address that is left out where somebody else has it.
+fn start_dns(args: &DevArgs, client: Client) -> Result<Option<DnsThread>, Failure> {
+    let default = (args.http == HTTP).then_some(DNS);
+    let Some(listen) = args.dns_listen.or(default) else { return Ok(None) };
+    let settings = dns::Settings::new(listen, dns::ZONE, 0, false).map_err(|e| Failure::usage(e.to_string()))?;
+    match DnsThread::start(settings, client) {
+        Ok(dns) => Ok(Some(dns)),
+        Err(_) if args.dns_listen.is_none() => {
+            output::complain(&format!("no DNS: port {} is taken; --dns-listen IP:PORT takes another\n", listen.port()));
+            Ok(None)
+        }
+        Err(why) => Err(Failure::error(format!("--dns-listen: {listen} cannot be used: {why}"))),
+    }
 }
 
 /// The nodes, whichever way they run.

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod dev;
 pub mod disk;
+pub mod dns;
 pub mod group;
 pub mod host;
 pub mod metrics;

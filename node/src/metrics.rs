@@ -73,6 +73,7 @@ fn describe() {
     describe_counter!("wardlock_fence_checks_total", "Fencing tokens looked at, by verdict");
     describe_counter!("wardlock_stale_reads_total", "Reads that any replica answers, by what was known of its age");
     describe_histogram!("wardlock_stale_read_age_seconds", "The age that stale reads were told");
+    describe_counter!("wardlock_dns_queries_total", "DNS messages that came, by type and answer");
     describe_histogram!("wardlock_request_duration_seconds", "Time a gateway took to answer, by call and status");
     describe_histogram!("wardlock_log_fsync_duration_seconds", "Time of one commit of the log, its sync included");
     describe_histogram!("wardlock_log_batch_entries", "Log entries that share one commit");

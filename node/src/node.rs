@@ -29,6 +29,7 @@ use crate::{
         snapshots::{SnapshotError, Snapshots},
         space::{SpaceWatch, Thresholds},
     },
+    dns::DnsThread,
     host::{Door, Host, HostError, Parts},
     metrics,
 };
@@ -45,6 +46,7 @@ pub struct Node {
     log: SharedLog,
     writer: JoinHandle<()>,
     gateway: Option<GatewayThread>,
+    dns: Option<DnsThread>,
     stop: CancellationToken,
     // Dropped last: it holds the lock on the directory.
     _dir: DataDir,
@@ -155,12 +157,19 @@ impl Node {
                     ready: Arc::new(move || ready.not_ready().map_or(Ok(()), Err)),
                     metrics: Arc::new(move || prometheus.render()),
                 };
-                Some(GatewayThread::start(address, tls, Gateway::new(client, info))?)
+                Some(GatewayThread::start(address, tls, Gateway::new(client.clone(), info))?)
+            }
+            None => None,
+        };
+        let dns = match settings.dns {
+            Some(dns) => {
+                let what = format!("DNS cannot be served at {}", dns.listen);
+                Some(DnsThread::start(dns, client).map_err(|source| StartError::Io { what, source })?)
             }
             None => None,
         };
         tracing::info!("node {} of {} listens at {}", settings.node, settings.cluster, settings.listen_quic);
-        Ok(Node { host, endpoint, log, writer, gateway, stop, _dir: dir })
+        Ok(Node { host, endpoint, log, writer, gateway, dns, stop, _dir: dir })
     }
 
     /// Resolves when the shards exist and every group of this node knows a leader.
@@ -173,11 +182,17 @@ impl Node {
         self.gateway.as_ref().map(|gateway| gateway.address)
     }
 
+    /// Where DNS is served.
+    pub fn dns_address(&self) -> Option<SocketAddr> {
+        self.dns.as_ref().map(DnsThread::address)
+    }
+
     /// Drains: the gateway ends its requests, every leadership is handed over, what is queued is written.
     pub async fn shutdown(self) {
         if let Some(gateway) = self.gateway {
             gateway.stop().await;
         }
+        drop(self.dns);
         self.host.shutdown().await;
         self.stop.cancel();
         self.endpoint.close().await;

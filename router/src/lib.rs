@@ -1,9 +1,10 @@
-//! Finds the right leader: the client library and the HTTP gateway.
+//! Finds the right leader: the client library, the HTTP gateway and the DNS listener.
 
 #![forbid(unsafe_code)]
 
 mod address;
 pub mod client;
+pub mod dns;
 mod error;
 pub mod http;
 pub mod link;

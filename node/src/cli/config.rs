@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
-use wardlock_machine::{ConfigView, Configured, Name, Version, limits};
+use wardlock_machine::{Answer, ConfigView, Configured, Key, Name, Query, Version, limits};
 use wardlock_router::{Client, Config, http::documents};
 
 use super::{
@@ -16,7 +16,9 @@ use super::{
     connect::{PATIENCE, Server},
     failure::Failure,
     output::{self, Format, Table},
-    remote, view,
+    remote,
+    stale::{self, Freshness},
+    view,
 };
 
 /// Read and change the configuration.
@@ -49,7 +51,8 @@ Prints the value and nothing else; with -o json a document with its version.
 Exit status: 0, or 1 where the path has no value.
 
 Example:
-  wardlock config get payments/limits.yaml > limits.yaml")]
+  wardlock config get payments/limits.yaml > limits.yaml
+  wardlock config get payments/limits.yaml --stale --max-age 5")]
 struct Get {
     /// The path.
     #[arg(value_parser = args::name)]
@@ -58,6 +61,9 @@ struct Get {
     /// As it was at this version: `config log` lists them.
     #[arg(long = "at", value_name = "VERSION", value_parser = version)]
     at: Option<Version>,
+
+    #[command(flatten)]
+    freshness: Freshness,
 }
 
 /// Give a path a value.
@@ -129,6 +135,9 @@ struct Ls {
     /// Only paths that start so.
     #[arg(default_value = "")]
     prefix: String,
+
+    #[command(flatten)]
+    freshness: Freshness,
 }
 
 /// List the versions of a path that are kept, newest first.
@@ -237,7 +246,9 @@ fn say(path: &Name, done: &Configured, format: Format, what: &str) -> Result<Exi
 }
 
 async fn get(get: Get, client: &Client, format: Format) -> Result<ExitCode, Failure> {
-    let found = kept(client, &get.path, get.at).await?;
+    let query = Query::Config { key: Key::config(get.path.clone()), version: get.at };
+    let Answer::Config(found) = get.freshness.read(client, query).await? else { return Err(stale::other()) };
+    let found = existing(&get.path, get.at, found)?;
     match format {
         Format::Json => output::print_json(&documents::config(&found))?,
         Format::Table => output::print_bytes(found.value.as_deref().unwrap_or_default())?,
@@ -248,15 +259,21 @@ async fn get(get: Get, client: &Client, format: Format) -> Result<ExitCode, Fail
 /// A version of a path that has a value, or the last one.
 async fn kept(client: &Client, name: &Name, at: Option<Version>) -> Result<ConfigView, Failure> {
     let config = path(client, name);
-    let (found, absent) = match at {
-        None => (config.get().await, "it has no value".to_owned()),
-        Some(version) => (
-            config.at(version).await,
-            format!("version {version} is not kept any more, was never made, or is a deletion: see `config log`"),
-        ),
+    let found = match at {
+        None => config.get().await,
+        Some(version) => config.at(version).await,
     };
-    let found = found.map_err(Failure::error)?.filter(|found| !found.deleted);
-    found.ok_or_else(|| Failure::error(format!("{}: {absent}", output::printable(name.as_str()))))
+    existing(name, at, found.map_err(Failure::error)?)
+}
+
+fn existing(name: &Name, at: Option<Version>, found: Option<ConfigView>) -> Result<ConfigView, Failure> {
+    let absent = match at {
+        None => "it has no value".to_owned(),
+        Some(version) => {
+            format!("version {version} is not kept any more, was never made, or is a deletion: see `config log`")
+        }
+    };
+    found.filter(|found| !found.deleted).ok_or_else(|| Failure::error(format!("{}: {absent}", output::printable(name.as_str()))))
 }
 
 async fn set(set: Set, server: &Server) -> Result<ExitCode, Failure> {
@@ -340,9 +357,9 @@ async fn edit(edit: &Edit, client: &Client, format: Format) -> Result<ExitCode, 
 async fn ls(ls: &Ls, client: &Client, format: Format) -> Result<ExitCode, Failure> {
     let (mut all, mut after): (Vec<ConfigView>, _) = (Vec::new(), None::<Name>);
     loop {
-        let page = limits::PAGE as u32;
-        let found = client.configs(&ls.prefix, after.as_ref().map(Name::as_str), page, PATIENCE).await;
-        let found = found.map_err(Failure::error)?;
+        let after_this = after.as_ref().map(|after: &Name| after.as_str().to_owned());
+        let query = Query::Configs { prefix: ls.prefix.clone(), after: after_this, limit: limits::PAGE as u32 };
+        let Answer::Configs(found) = ls.freshness.read(client, query).await? else { return Err(stale::other()) };
         let is_last = found.len() < limits::PAGE;
         after = found.last().map(|last| last.path.clone());
         all.extend(found);

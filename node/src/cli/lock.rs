@@ -17,7 +17,9 @@ use super::{
     connect::{self, PATIENCE, Server},
     failure::Failure,
     output::{self, Format},
-    remote, view,
+    remote,
+    stale::{self, Freshness},
+    view,
 };
 
 /// Hold, show and break locks.
@@ -132,6 +134,9 @@ struct Listing {
     #[arg(long, value_name = "COUNT", default_value_t = 1000,
           value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
+
+    #[command(flatten)]
+    freshness: Freshness,
 }
 
 /// Show who holds a lock, or who waits for it.
@@ -141,11 +146,24 @@ Exit status: 0, or 1 where there is nobody to show.
 
 Examples:
   wardlock lock who deploy/web
+  wardlock lock who deploy/web --stale --max-age 2
   wardlock lock queue deploy/web")]
 struct Named {
     /// The lock.
     #[arg(value_parser = args::name)]
     name: Name,
+
+    #[command(flatten)]
+    freshness: Freshness,
+}
+
+impl Named {
+    async fn look(self, client: &Client) -> Result<Option<Object>, Failure> {
+        match self.freshness.read(client, Query::Object { key: Key::lock(self.name) }).await? {
+            Answer::Object(object) => Ok(object),
+            _ => Err(stale::other()),
+        }
+    }
 }
 
 /// Take a lock from all its holders, by force.
@@ -180,11 +198,11 @@ pub async fn run(args: LockArgs) -> Result<ExitCode, Failure> {
         LockCommand::Renew(renewing) => renew(&server.connect().await?, renewing, output).await,
         LockCommand::Ls(listing) => list(&server.connect().await?, listing, output).await,
         LockCommand::Who(named) => {
-            let object = remote::object(&server.connect().await?, Key::lock(named.name)).await?;
+            let object = named.look(&server.connect().await?).await?;
             remote::show(object.as_ref(), output, view::holders, "nobody holds it")
         }
         LockCommand::Queue(named) => {
-            let object = remote::object(&server.connect().await?, Key::lock(named.name)).await?;
+            let object = named.look(&server.connect().await?).await?;
             let waited = object.filter(|object| object.queue_count > 0);
             remote::show(waited.as_ref(), output, view::queue, "nobody waits")
         }
@@ -268,7 +286,7 @@ async fn list(client: &Client, args: Listing, output: Format) -> Result<ExitCode
     let held = args.held.then_some(true);
     let query =
         Query::List { kind: Kind::Lock, prefix: args.prefix, held, session: None, after: None, limit: args.limit };
-    let objects = client.list(query, PATIENCE).await.map_err(Failure::error)?;
+    let Answer::List(objects) = args.freshness.read(client, query).await? else { return Err(stale::other()) };
     if output == Format::Json {
         let locks: Vec<Value> = objects.iter().map(view::object).collect();
         output::print_json(&json!({ "locks": locks }))?;

@@ -6,6 +6,8 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 use wardlock_router::{Client, split_host_port, tls::Identity};
 
+use crate::dns::{self, DnsThread, ZONE};
+
 use super::{
     failure::{Failure, chain},
     gateway,
@@ -21,7 +23,9 @@ use super::{
 Beyond loopback it speaks HTTPS and asks for client certificates.
 
 Example:
-  wardlock router --seed wl1:7401 --seed wl2:7401 --http 127.0.0.1:7400 --certs /etc/wardlock/certs")]
+  wardlock router --seed wl1:7401 --seed wl2:7401 --http 127.0.0.1:7400 --certs /etc/wardlock/certs
+  wardlock router --seed wl1:7401 --certs certs --dns-listen 127.0.0.1:7453
+  dig @127.0.0.1 -p 7453 SRV payments.service.wardlock")]
 pub(super) struct RouterArgs {
     /// A node's QUIC address; the others are learned from it. May be repeated.
     #[arg(long, value_name = "HOST:PORT", required = true, value_parser = seed)]
@@ -39,6 +43,22 @@ pub(super) struct RouterArgs {
     /// certificate must name this host: `wardlock certs --client=HOST`.
     #[arg(long, env = "WARDLOCK_CERTS", value_name = "DIR")]
     certs: PathBuf,
+
+    /// Where services are found by DNS, over UDP and TCP. [default: nowhere]
+    #[arg(long, env = "WARDLOCK_DNS_LISTEN", value_name = "IP:PORT")]
+    dns_listen: Option<SocketAddr>,
+
+    /// The zone that DNS answers for.
+    #[arg(long, env = "WARDLOCK_DNS_ZONE", value_name = "NAME", default_value = ZONE)]
+    dns_zone: String,
+
+    /// How many seconds others may remember what DNS answers: 0 or 1.
+    #[arg(long, env = "WARDLOCK_DNS_TTL", value_name = "SECONDS", default_value_t = 0)]
+    dns_ttl: u32,
+
+    /// Lets DNS listen beyond loopback. It knows no certificates: whoever reaches it learns where services are.
+    #[arg(long)]
+    dns_beyond_loopback: bool,
 }
 
 fn seed(text: &str) -> Result<String, String> {
@@ -63,6 +83,11 @@ async fn serve(args: RouterArgs) -> Result<ExitCode, Failure> {
         true => None,
         false => Some(gateway::mutual_tls(&args.certs, "client")?),
     };
+    let dns = args.dns_listen.map(|listen| {
+        let settings = dns::Settings::new(listen, &args.dns_zone, args.dns_ttl, args.dns_beyond_loopback);
+        settings.map_err(|e| Failure::usage(format!("--{}: {e}", e.field().replace('_', "-"))))
+    });
+    let dns = dns.transpose()?;
     let listener = gateway::listen(args.http).await?;
     let connecting = Client::builder().cluster(&args.cluster).identity(identity);
     let seeds = args.seed.join(",");
@@ -70,6 +95,8 @@ async fn serve(args: RouterArgs) -> Result<ExitCode, Failure> {
         connected = connecting.connect_at(&seeds) => connected.map_err(|e| Failure::error(chain(&e)))?,
         _ = stop.wait() => return Ok(ExitCode::SUCCESS),
     };
+    let failed = |e: std::io::Error| Failure::error(format!("--dns-listen: {e}"));
+    let _dns = dns.map(|dns| DnsThread::start(dns, client.clone()).map_err(failed)).transpose()?;
     tracing::info!(http = %args.http, "ready");
     let stopping = CancellationToken::new();
     let serving = gateway::run(listener, client, args.cluster, None, tls, stopping.clone());

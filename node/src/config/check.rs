@@ -11,7 +11,7 @@ use wardlock_placement::NodeId;
 use wardlock_router::{split_host_port, tls::Identity};
 
 use super::{Disk, Error, Fields, Settings, Timing};
-use crate::cli::failure::chain;
+use crate::{cli::failure::chain, dns};
 
 /// The most shards a cluster can be founded with: each is a Raft group on several nodes.
 const SHARDS_MAX: u32 = 1024;
@@ -73,6 +73,9 @@ impl Fields {
             required("disk_reserve_mib", fields.disk_reserve_mib)?,
         )?;
 
+        let (zone, ttl) = (required("dns_zone", fields.dns_zone)?, required("dns_ttl", fields.dns_ttl)?);
+        let dns = check_dns(fields.dns_listen, &zone, ttl, fields.dns_beyond_loopback.unwrap_or(false))?;
+
         let certs = required("certs", fields.certs)?;
         let identity = load(&certs, node)?;
         let http_identity = fields.listen_http.filter(|at| !at.ip().is_loopback()).map(|_| identity.clone());
@@ -93,6 +96,7 @@ impl Fields {
             timing,
             disk,
             certs_hint: fields.certs_hint,
+            dns,
         })
     }
 }
@@ -152,6 +156,20 @@ fn check_http(listen: Option<SocketAddr>, advertise: Option<String>) -> Result<O
             Err(why) => wrong("advertise_http", why),
         },
         (None, None) => Ok(None),
+    }
+}
+
+/// The zone and the TTL are checked where nothing listens, too: a mistake in them must not show later.
+fn check_dns(
+    listen: Option<SocketAddr>,
+    zone: &str,
+    ttl: u32,
+    beyond_loopback: bool,
+) -> Result<Option<dns::Settings>, Error> {
+    let at = listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+    match dns::Settings::new(at, zone, ttl, beyond_loopback) {
+        Ok(settings) => Ok(listen.map(|_| settings)),
+        Err(why) => wrong(why.field(), why.to_string()),
     }
 }
 
@@ -237,7 +255,7 @@ mod tests {
     #[test]
     fn wrong_values_name_their_field() {
         type Change = fn(&mut Fields);
-        let cases: [(&str, Change); 22] = [
+        let cases: [(&str, Change); 25] = [
             ("certs", |_| ()),
             ("certs", |f| f.certs = None),
             ("cluster", |f| f.cluster = Some("two words".to_owned())),
@@ -260,6 +278,9 @@ mod tests {
             ("heartbeat_ms", |f| f.heartbeat_ms = Some(1000)),
             ("election_min_ms", |f| f.election_min_ms = Some(2000)),
             ("disk_reserve_mib", |f| f.disk_reserve_mib = Some(512)),
+            ("dns_listen", |f| f.dns_listen = Some(SocketAddr::from(([0, 0, 0, 0], 53)))),
+            ("dns_zone", |f| f.dns_zone = Some("two words".to_owned())),
+            ("dns_ttl", |f| f.dns_ttl = Some(2)),
         ];
         for (number, (field, change)) in cases.into_iter().enumerate() {
             assert_eq!(refused(change).0, field, "case {number}");

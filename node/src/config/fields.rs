@@ -124,6 +124,35 @@ pub struct Fields {
     #[arg(long, env = "WARDLOCK_CERTS_HINT", value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certs_hint: Option<PathBuf>,
+
+    /// The address of a DNS listener (UDP and TCP) in this node, by which services are found:
+    /// `dig @IP -p PORT SRV NAME.service.wardlock`. [default: none]
+    #[arg(long, env = "WARDLOCK_DNS_LISTEN", value_name = "IP:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_listen: Option<SocketAddr>,
+
+    /// The zone that it answers for, and no other. [default: wardlock]
+    #[arg(long, env = "WARDLOCK_DNS_ZONE", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_zone: Option<String>,
+
+    /// How many seconds others may remember its answers: 0 or 1. With 1 an instance that died is found for a
+    /// second longer, and resolvers ask less. [default: 0]
+    #[arg(long, env = "WARDLOCK_DNS_TTL", value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_ttl: Option<u32>,
+
+    /// Whether `dns_listen` may be an address beyond loopback. DNS knows no certificates: whoever reaches it
+    /// learns where services are. [default: false]
+    #[arg(
+        long,
+        env = "WARDLOCK_DNS_BEYOND_LOOPBACK",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_beyond_loopback: Option<bool>,
 }
 
 impl Fields {
@@ -139,6 +168,9 @@ impl Fields {
             election_max_ms: Some(300),
             disk_low_mark_mib: Some(512),
             disk_reserve_mib: Some(64),
+            dns_zone: Some(crate::dns::ZONE.to_owned()),
+            dns_ttl: Some(0),
+            dns_beyond_loopback: Some(false),
             ..Fields::default()
         }
     }

@@ -40,6 +40,8 @@ pub struct Settings {
     pub disk: Disk,
     /// A directory of client certificates that `/cluster` tells callers on loopback about.
     pub certs_hint: Option<PathBuf>,
+    /// What its DNS listener serves, if it has one.
+    pub dns: Option<crate::dns::Settings>,
 }
 
 /// Raft's timing. Always `heartbeat × 2.5 < election_min + election_max` and

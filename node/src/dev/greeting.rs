@@ -1,16 +1,28 @@
 //! What `wardlock dev` says when it is ready: lines that work as they stand.
 
-use std::path::Path;
+use std::{net::SocketAddr, path::Path};
 
 use super::plan::Plan;
 
-/// The text. `http` is the gateway's `host:port`, `program` this binary.
-pub fn greeting(plan: &Plan, shards: u32, http: &str, program: &Path, temporary: bool) -> String {
+/// The text. `http` is the gateway's `host:port`, `dns` where services are found, `program` this binary.
+pub fn greeting(
+    plan: &Plan,
+    shards: u32,
+    http: &str,
+    dns: Option<SocketAddr>,
+    program: &Path,
+    temporary: bool,
+) -> String {
     let api = format!("http://{http}/api/v1");
     let nodes = plan.nodes.len();
     let kept = if temporary { "removed at the end" } else { "kept" };
     let (dir, certs) = (plan.dir.display(), quote(&plan.certs()));
     let program = quote(program);
+    let dns = dns.map(|at| {
+        let (ip, port) = (at.ip(), at.port());
+        format!("Or find a service by DNS:\n\ndig @{ip} -p {port} SRV payments.service.wardlock\n\n")
+    });
+    let dns = dns.unwrap_or_default();
     format!(
         r#"Wardlock is ready at http://{http}
 {nodes} nodes, {shards} shards; data in {dir}, {kept}
@@ -26,7 +38,7 @@ Or use the command line from another shell:
 export WARDLOCK_SERVER=http://{http} WARDLOCK_CERTS={certs}
 {program} lock run demo -- sh -c 'echo "token $WARDLOCK_TOKEN"'
 
-Ctrl-C drains and stops.
+{dns}Ctrl-C drains and stops.
 "#
     )
 }
@@ -66,7 +78,7 @@ mod tests {
     /// The lines go through a real shell, with a `curl` that answers as the gateway does.
     #[test]
     fn the_curl_lines_work_as_they_stand() {
-        let text = greeting(&plan("/d"), 4, "127.0.0.1:7400", Path::new("wardlock"), true);
+        let text = greeting(&plan("/d"), 4, "127.0.0.1:7400", None, Path::new("wardlock"), true);
         let lines: Vec<&str> = text.lines().filter(|line| line.contains("curl ")).collect();
         assert_eq!(lines.len(), 3);
         let fake = r#"curl() { case "$*" in *sessions*) echo '{"clientId":"me","sessionId":"abc","ttl":60}';; *) echo "$@";; esac; }"#;
