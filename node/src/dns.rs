@@ -3,7 +3,7 @@
 //! Its clients have no certificates, so it listens on loopback only, unless it is said in so many words that it may be
 //! heard beyond.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::mpsc};
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wardlock_router::{
@@ -70,17 +70,28 @@ impl DnsThread {
     /// # Errors
     /// Where the address cannot be had, or there is no thread.
     pub fn start(settings: Settings, client: Client) -> io::Result<DnsThread> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        // On a thread without a runtime: this may be called from within one.
-        let bind = std::thread::scope(|scope| scope.spawn(|| runtime.block_on(Listener::bind(settings.listen))).join());
-        let listener = bind.unwrap_or_else(|_| Err(io::Error::other("the listener's thread panicked")))?;
-        let address = listener.local_addr()?;
+        let (tell, bound) = mpsc::channel();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
+        // All of it there: a runtime must not be dropped where another one runs.
         let serve = move || {
-            runtime.block_on(stopped.run_until_cancelled(dns::serve(listener, settings.zone, client)));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let served = runtime.and_then(|runtime| {
+                runtime.block_on(async {
+                    let listener = Listener::bind(settings.listen).await?;
+                    // Whoever started it waits.
+                    let _ = tell.send(Ok(listener.local_addr()?));
+                    stopped.run_until_cancelled(dns::serve(listener, settings.zone, client)).await;
+                    Ok(())
+                })
+            });
+            if let Err(error) = served {
+                // The same: nothing fails once it serves.
+                let _ = tell.send(Err(error));
+            }
         };
         std::thread::Builder::new().name("dns".to_owned()).spawn(serve)?;
+        let address = bound.recv().unwrap_or_else(|_| Err(io::Error::other("the listener's thread has ended")))?;
         tracing::info!("DNS at {address}");
         Ok(DnsThread { address, _stop: stop.drop_guard() })
     }

@@ -14,7 +14,7 @@ pub(super) enum Came {
     /// No question: an answer, which must not be answered, or less than a header.
     Nothing,
     /// A question that is answered with this code.
-    Wrong(Message),
+    Wrong(Box<Message>),
     /// A question about one name.
     Question(Box<Question>),
 }
@@ -35,7 +35,7 @@ pub(super) fn parse(bytes: &[u8]) -> Came {
     }
     let word = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
     let (id, op_code) = (word(0), OpCode::from_u8((bytes[2] >> 3) & 0xf));
-    let wrong = |code| Came::Wrong(Message::error_msg(id, op_code, code));
+    let wrong = |code| Came::Wrong(Box::new(Message::error_msg(id, op_code, code)));
     if op_code != OpCode::Query {
         return wrong(ResponseCode::NotImp);
     }
@@ -49,7 +49,7 @@ pub(super) fn parse(bytes: &[u8]) -> Came {
     if message.version() > EDNS {
         let mut answer = Message::error_msg(id, op_code, ResponseCode::BADVERS);
         answer.set_edns(Edns::new());
-        return Came::Wrong(answer);
+        return Came::Wrong(Box::new(answer));
     }
     Came::Question(Box::new(Question {
         id,
