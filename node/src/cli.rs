@@ -22,6 +22,7 @@ mod node;
 pub mod output;
 mod remote;
 mod router;
+mod service;
 mod session;
 mod stale;
 pub mod signals;
@@ -65,6 +66,7 @@ enum Command {
     Lock(lock::LockArgs),
     Elect(elect::ElectArgs),
     Config(config::ConfigArgs),
+    Service(service::ServiceArgs),
     Watch(watch::WatchArgs),
     Session(session::SessionArgs),
     Cluster(cluster::ClusterArgs),
@@ -81,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Lock(args) => block_on(lock::run(args)),
         Command::Elect(args) => block_on(elect::run(args)),
         Command::Config(args) => block_on(config::run(args)),
+        Command::Service(args) => block_on(service::run(args)),
         Command::Watch(args) => block_on(watch::run(args)),
         Command::Session(args) => block_on(session::run(args)),
         Command::Cluster(args) => block_on(cluster::run(args)),

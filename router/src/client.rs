@@ -44,6 +44,8 @@ mod janitor;
 mod keeper;
 mod lock;
 mod requests;
+mod service_watch;
+mod services;
 mod session;
 mod stale;
 #[cfg(test)]
@@ -77,6 +79,8 @@ pub use self::{
     election::{Election, LeaderWatch, Leadership},
     guard::Guard,
     lock::{Lock, LockError},
+    service_watch::{Endpoint, ServiceWatch},
+    services::{RegisterError, Registering, Registration, Service},
     session::{OpenError, Session, SessionBuilder},
     vital::SessionState,
     watch::{ParseTokenError, Watch, WatchBuilder, WatchError, WatchToken, Watched},

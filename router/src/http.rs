@@ -150,6 +150,12 @@ impl<B: Backend> Gateway<B> {
                     call::check_content_type(&head.headers)?;
                 }
                 call.fields = Fields::parse(&body)?;
+            } else if let Route::PutInstance(..) = route {
+                let body = read(body, input::BODY_BYTES).await?;
+                if !body.is_empty() {
+                    call::check_content_type(&head.headers)?;
+                }
+                call.fields = Fields::parse(&body)?;
             } else if let Route::PutConfig(_) = route {
                 call.body = read(body, config::BODY_BYTES).await?;
             }
@@ -186,6 +192,12 @@ impl<B: Backend> Gateway<B> {
             Route::PutConfig(path) => self.put_config(path, call).await,
             Route::DeleteConfig(path) => self.delete_config(path, call).await,
             Route::RollbackConfig(path) => self.rollback_config(path, call).await,
+            Route::Services => self.services(call).await,
+            Route::Service(name) => self.service(name, call).await,
+            Route::Instance(service, id) => self.instance(service, id, call).await,
+            Route::PutInstance(service, id) => self.put_instance(service, id, call).await,
+            Route::DeleteInstance(service, id) => self.delete_instance(service, id, call).await,
+            Route::Heartbeat(service, id) => self.heartbeat(service, id, call).await,
             Route::FenceCheck => self.fence_check(call).await,
             Route::Cluster => self.cluster(call),
             Route::Shards => self.shards(call).await,

@@ -14,8 +14,8 @@ pub mod tls;
 
 pub use address::split_host_port;
 pub use client::{
-    Builder, Client, Clock, Config, ConfigError, ConnectError, Connected, Dialer, Election, Guard, LeaderWatch,
-    Leadership, Lock, LockError, OpenError, ServerError, Session, SessionState, Watch, WatchBuilder, WatchError,
-    WatchToken, Watched,
+    Builder, Client, Clock, Config, ConfigError, ConnectError, Connected, Dialer, Election, Endpoint, Guard,
+    LeaderWatch, Leadership, Lock, LockError, OpenError, RegisterError, Registering, Registration, ServerError,
+    Service, ServiceWatch, Session, SessionState, Watch, WatchBuilder, WatchError, WatchToken, Watched,
 };
 pub use error::Error;

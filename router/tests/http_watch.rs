@@ -55,7 +55,9 @@ fn put(content_type: &str, value: Option<&[u8]>) -> Result<Watched, WatchError> 
 #[tokio::test]
 async fn a_watch_says_what_it_watches() {
     let pattern = |kind, name: &str, prefix| Pattern { kind, name: name.into(), prefix };
-    let all = |name: &str| [Kind::Lock, Kind::Election, Kind::Config].map(|kind| pattern(kind, name, true)).to_vec();
+    let all = |name: &str| {
+        [Kind::Lock, Kind::Election, Kind::Config, Kind::Service].map(|kind| pattern(kind, name, true)).to_vec()
+    };
     for (query, patterns) in [
         ("lock=a%2Fb", vec![pattern(Kind::Lock, "a/b", false)]),
         ("election=a&config=a", vec![pattern(Kind::Election, "a", false), pattern(Kind::Config, "a", false)]),
@@ -63,6 +65,10 @@ async fn a_watch_says_what_it_watches() {
         ("prefix=app/", all("app/")),
         ("prefix=", all("")),
         ("prefix=app/&kind=config", vec![pattern(Kind::Config, "app/", true)]),
+        (
+            "service=a&kind=service&prefix=b",
+            vec![pattern(Kind::Service, "a", false), pattern(Kind::Service, "b", true)],
+        ),
         ("kind=lock&prefix=", vec![pattern(Kind::Lock, "", true)]),
     ] {
         let fake = Fake::new();

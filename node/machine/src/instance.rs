@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{command::Metadata, ids::*};
+use crate::{command::Metadata, fields, ids::*};
 
 /// How an instance fares, as it says itself or whoever watches over it. Nothing here probes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -48,6 +48,14 @@ pub struct InstanceSpec {
     pub weight: u16,
     /// Shown to whoever looks.
     pub metadata: Metadata,
+}
+
+impl InstanceSpec {
+    /// Whether a text can be an instance's address: an IP address, or a host name (letters, digits, hyphens and
+    /// underscores, between dots).
+    pub fn is_address(text: &str) -> bool {
+        fields::address(text)
+    }
 }
 
 /// Asks for an instance to be registered, or for what is registered under its id to be replaced.

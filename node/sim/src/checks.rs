@@ -12,6 +12,7 @@ mod leaders;
 mod lock_delay;
 mod one_holder;
 mod reads;
+mod registry;
 mod replicas;
 mod stale;
 mod tokens;
@@ -80,6 +81,8 @@ pub struct End {
     pub leads: BTreeMap<NodeId, usize>,
     /// Grants, waiters and sessions that were left when all clients had been silent for long.
     pub left: BTreeMap<GroupId, [u64; 3]>,
+    /// And instances of services.
+    pub instances: BTreeMap<GroupId, u64>,
 }
 
 /// All of them.
@@ -101,5 +104,6 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::<configuration::Configuration>::default(),
         Box::<told::Told>::default(),
         Box::<stale::Stale>::default(),
+        Box::<registry::Registry>::default(),
     ]
 }

@@ -3,6 +3,7 @@
 //! election, and some only look on.
 
 mod holder;
+pub mod instances;
 pub mod observers;
 pub mod paths;
 pub mod stale;
@@ -189,7 +190,8 @@ async fn lane(mut life: Life, session: &Session, clock: &Arc<Drifting>) -> Ends 
             0..58 => holder::hold(&mut life, session, clock).await,
             58..66 => paths::change(&mut life, session.client()).await,
             66..74 => observers::stand(&mut life, session).await,
-            74..90 => {
+            74..84 => instances::serve(&mut life, session).await,
+            84..90 => {
                 let name = name(life.random.random_range(0..life.names));
                 read(session.client(), &life.world, &name, Duration::from_secs(3)).await;
             }

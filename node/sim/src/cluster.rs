@@ -318,7 +318,7 @@ impl Cluster {
         end.leads = self.leads();
     }
 
-    /// Grants, waiters and sessions that are left.
+    /// Grants, waiters, sessions and instances that are left.
     pub fn left(&self, end: &mut End) {
         for (node, host) in self.hosts() {
             for status in host.status().groups.into_iter().filter(|g| g.group != PLACEMENT && g.leader == Some(node)) {
@@ -326,6 +326,7 @@ impl Cluster {
                 let Some(counts) = counts else { continue };
                 let grants = counts.exclusive + counts.shared + counts.semaphore;
                 end.left.insert(status.group, [grants, counts.waiters, counts.sessions]);
+                end.instances.insert(status.group, counts.instances.total());
             }
         }
     }

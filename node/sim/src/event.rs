@@ -181,6 +181,40 @@ pub enum Event {
         path: String,
         why: String,
     },
+    Registered {
+        client: u32,
+        op: Op,
+        service: String,
+        instance: String,
+        session: SessionId,
+        revision: u64,
+        /// Whether its client believes in its session, and has not taken it off.
+        believes: Believes,
+    },
+    NotRegistered {
+        client: u32,
+        op: Op,
+        service: String,
+        instance: String,
+        why: String,
+    },
+    InstancesReadBegan {
+        op: Op,
+        service: String,
+    },
+    InstancesRead {
+        op: Op,
+        service: String,
+        /// The shard's revision at which they were read.
+        revision: u64,
+        /// The ids, and at which revision each became what it is.
+        ids: Vec<(String, u64)>,
+    },
+    InstancesReadFailed {
+        op: Op,
+        service: String,
+        why: String,
+    },
     /// Somebody watches from here on, to the end.
     WatchOpened {
         watcher: u32,
@@ -253,6 +287,11 @@ impl Event {
             Event::PathReadBegan { .. } => "paths to read",
             Event::PathRead { .. } => "paths read",
             Event::PathReadFailed { .. } => "paths not read",
+            Event::Registered { .. } => "instances registered",
+            Event::NotRegistered { .. } => "instances not registered",
+            Event::InstancesReadBegan { .. } => "services to list",
+            Event::InstancesRead { .. } => "services listed",
+            Event::InstancesReadFailed { .. } => "services not listed",
             Event::WatchOpened { .. } => "watches",
             Event::Told { .. } => "told",
             Event::WatchBroken { .. } => "watches broken",

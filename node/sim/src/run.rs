@@ -145,6 +145,12 @@ async fn story(random: &mut StdRng, settings: &Settings) -> Record {
             world.wrong(format!("{path} cannot be read when all is well"));
         }
     }
+    for number in 0..clients::instances::SERVICES {
+        let service = clients::instances::service(number);
+        if !clients::instances::list(&operator, &world, &service, PATIENCE).await {
+            world.wrong(format!("{service} cannot be listed when all is well"));
+        }
+    }
     probe(&operator, &world).await;
     absence(&mut injector, &cluster, &world, random).await;
     phase.send_replace(Phase::Silent);

@@ -7,6 +7,7 @@ mod config;
 mod given;
 mod input;
 mod life;
+mod services;
 #[path = "../support/mod.rs"]
 mod support;
 mod watch;

@@ -44,6 +44,8 @@ pub(crate) enum Chore {
     /// A grant to be given back. Its request is numbered when it is sent, not when it is left: by then a
     /// shard may have seen too many later ones.
     Release { requests: Arc<Requests>, key: Key, lock_id: LockId },
+    /// A command that may be sent as it is.
+    Write { command: Box<Command> },
     /// A session that nobody has any more.
     Close { session: SessionId },
 }
@@ -90,6 +92,7 @@ async fn one(core: &Core, chore: Chore) {
             let open = requests.begin();
             write(core, Command::Release { request: open.id(), key, lock_id }).await.map(drop)
         }
+        Chore::Write { command } => write(core, *command).await.map(drop),
         Chore::Close { session } => write(core, Command::CloseSession { session }).await.map(drop),
     };
     if let Err(error) = done {

@@ -4,5 +4,6 @@ mod calls;
 mod elections;
 mod fake;
 mod guards;
+mod services;
 mod sessions;
 mod watches;

@@ -236,7 +236,7 @@ fn number_of(text: &str) -> Option<Version> {
 }
 
 /// A parameter without a value, or true or false.
-fn flag(params: &mut Params, name: &'static str) -> Result<bool, Problem> {
+pub(super) fn flag(params: &mut Params, name: &'static str) -> Result<bool, Problem> {
     match params.take(name)?.as_deref() {
         None | Some("false") => Ok(false),
         Some("" | "true") => Ok(true),

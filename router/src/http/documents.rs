@@ -3,12 +3,15 @@
 
 use serde::Serialize;
 use serde_json::Value;
-use wardlock_machine::{ConfigView, Configured, Grant, Millis, Name, Object, Revision, SessionView, WallMs};
+use wardlock_machine::{
+    ConfigView, Configured, Grant, InstanceView, Millis, Name, Object, Revision, ServiceView, SessionView, WallMs,
+};
 
 use super::watch::EventView;
 use super::{
     config::{Document, Done, Listed},
     render::{Granted, HolderView, LeaderView, LockView, Seconds, SessionDoc},
+    services::{InstanceDoc, ServiceDoc},
 };
 use crate::client::Watched;
 
@@ -55,6 +58,16 @@ pub fn config(view: &ConfigView) -> Value {
 /// One version of a path, without its value.
 pub fn config_version(view: &ConfigView) -> Value {
     document(&Listed::from(view))
+}
+
+/// An instance of a service.
+pub fn instance(service: &Name, view: &InstanceView) -> Value {
+    document(&InstanceDoc::new(service, view))
+}
+
+/// A service, and how many instances it has.
+pub fn service(view: &ServiceView) -> Value {
+    document(&ServiceDoc { service: &view.service, total: view.total, healthy: view.healthy })
 }
 
 /// Something that happened.

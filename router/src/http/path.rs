@@ -12,7 +12,8 @@
 //! 3. `/leader/{name}/observe` needs a name of one segment (a slash is `%2F`); any other GET below
 //!    `/leader/` asks for the leader of all that follows.
 //! 4. `/config/{path}`: the path is all that follows, slashes too. For a POST it ends before `/rollback`.
-//! 5. A name is opaque once decoded: dots, empty segments, control characters are data, and nothing is
+//! 5. In `/services/{service}/instances/{id}` each name is one segment.
+//! 6. A name is opaque once decoded: dots, empty segments, control characters are data, and nothing is
 //!    normalized. Invalid escapes, bytes that are not UTF-8 and lengths out of bounds are refused.
 
 use std::borrow::Cow;
@@ -49,6 +50,12 @@ pub enum Route {
     PutConfig(Name),
     DeleteConfig(Name),
     RollbackConfig(Name),
+    Services,
+    Service(Name),
+    Instance(Name, Name),
+    PutInstance(Name, Name),
+    DeleteInstance(Name, Name),
+    Heartbeat(Name, Name),
     FenceCheck,
     FenceAuth,
     Batch,
@@ -86,6 +93,12 @@ impl Route {
             Route::PutConfig(_) => "put_config",
             Route::DeleteConfig(_) => "delete_config",
             Route::RollbackConfig(_) => "rollback_config",
+            Route::Services => "services",
+            Route::Service(_) => "service",
+            Route::Instance(..) => "instance",
+            Route::PutInstance(..) => "put_instance",
+            Route::DeleteInstance(..) => "delete_instance",
+            Route::Heartbeat(..) => "heartbeat",
             Route::FenceCheck => "fence_check",
             Route::FenceAuth => "fence_auth",
             Route::Batch => "batch",
@@ -156,6 +169,8 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Unroutable> {
         ("sessions", Some(tail)) => session(method, tail),
         ("config", None) => get(method, Route::Configs),
         ("config", Some(tail)) => config(method, tail),
+        ("services", None) => get(method, Route::Services),
+        ("services", Some(tail)) => service(method, tail),
         ("fence", Some("check")) => post(method, Route::FenceCheck),
         // Proxies send the method of the request that they guard, and Envoy appends its path.
         ("fence", Some(tail)) if tail == "auth" || tail.starts_with("auth/") => Ok(Route::FenceAuth),
@@ -233,6 +248,27 @@ fn config(method: &Method, tail: &str) -> Result<Route, Unroutable> {
             Some(_) => Err(Unroutable::Method("GET, HEAD, PUT, DELETE, POST")),
             None => Err(Unroutable::Method("GET, HEAD, PUT, DELETE")),
         },
+    }
+}
+
+/// Of a service and of an instance each part is one segment.
+fn service(method: &Method, tail: &str) -> Result<Route, Unroutable> {
+    let mut parts = tail.splitn(5, '/');
+    match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(service), None, ..) => get(method, Route::Service(name(service)?)),
+        (Some(service), Some("instances"), Some(id), None, _) => {
+            let call: fn(Name, Name) -> Route = match *method {
+                Method::GET | Method::HEAD => Route::Instance,
+                Method::PUT => Route::PutInstance,
+                Method::DELETE => Route::DeleteInstance,
+                _ => return Err(Unroutable::Method("GET, HEAD, PUT, DELETE")),
+            };
+            Ok(call(name(service)?, name(id)?))
+        }
+        (Some(service), Some("instances"), Some(id), Some("heartbeat"), None) => {
+            post(method, Route::Heartbeat(name(service)?, name(id)?))
+        }
+        _ => Err(Unroutable::NotFound),
     }
 }
 

@@ -1,9 +1,436 @@
 //! Services: instances, registered for as long as a session lives, found by whoever asks.
+//!
+//! An instance goes with a session of its caller's (`sessionId`), or has a `ttl` of its own. For the second the gateway
+//! opens a session for that instance alone, which the instance's heartbeats keep alive and which is closed with it: so
+//! there is one kind of deadline, and a heartbeat costs what a session's sign of life does.
+//!
+//! `PUT` says all of an instance and may be repeated at will: what is known already changes nothing, and a session of
+//! its own that is alive and of the same `ttl` is kept. The last to register an id has it.
+
+use std::time::Duration;
 
 use serde::Serialize;
-use wardlock_machine::{SessionId, What};
+use serde_json::Value;
+use wardlock_machine::{
+    Answer, Command, Deregistered, EndReason, Health, Holder, InstanceSpec, InstanceView, Key, Metadata, Millis, Name,
+    Outcome, Query, Register, Registered, Revision, SessionId, What, limits,
+};
+use wardlock_wire::KeptAlive;
 
-use super::render::Text;
+use super::{
+    Gateway,
+    backend::Backend,
+    call::Call,
+    config::flag,
+    input::{self, Fields},
+    outcome,
+    problem::Problem,
+    render::{Rfc3339, Seconds, Text},
+    reply::Reply,
+};
+
+/// How long the closing of a session that nobody needs any more is tried; it runs out by itself anyway.
+const CLOSING: Duration = Duration::from_secs(2);
+
+impl<B: Backend> Gateway<B> {
+    pub(super) async fn services(&self, call: Call<'_>) -> Result<Reply, Problem> {
+        let mut params = call.params()?;
+        let prefix = params.take("prefix")?.unwrap_or_default();
+        let after = params.take("after")?;
+        let limit = params.limit()?;
+        let consistency = params.consistency()?;
+        params.finish()?;
+        let query = Query::Services { prefix, after, limit };
+        let (answer, age) = self.ask(query, consistency, call.patience).await?;
+        let Answer::Services(found) = answer else { return Err(other()) };
+        let next = (found.len() >= limit as usize).then(|| found.last().map(|last| &last.service)).flatten();
+        let services =
+            found.iter().map(|of| ServiceDoc { service: &of.service, total: of.total, healthy: of.healthy }).collect();
+        age.on(Reply::ok(&ServiceList { services, next }))
+    }
+
+    pub(super) async fn service(&self, service: Name, call: Call<'_>) -> Result<Reply, Problem> {
+        let mut params = call.params()?;
+        let healthy = flag(&mut params, "healthy")?;
+        let tag = params.take_long("tag", limits::LABEL_BYTES)?;
+        let after = params.take("after")?;
+        let limit = params.limit()?;
+        let consistency = params.consistency()?;
+        params.finish()?;
+        let query = Query::Service { key: Key::service(service.clone()), healthy, tag, after, limit };
+        let (answer, age) = self.ask(query, consistency, call.patience).await?;
+        let Answer::Service(page) = answer else { return Err(other()) };
+        let next = page.instances.last().filter(|_| page.more).map(|last| &last.instance);
+        age.on(Reply::ok(&Page {
+            service: ServiceDoc { service: &service, total: page.total, healthy: page.healthy },
+            instances: page.instances.iter().map(|view| InstanceDoc::new(&service, view)).collect(),
+            next,
+            revision: page.revision,
+        }))
+    }
+
+    pub(super) async fn instance(&self, service: Name, id: Name, call: Call<'_>) -> Result<Reply, Problem> {
+        let mut params = call.params()?;
+        let consistency = params.consistency()?;
+        params.finish()?;
+        let query = Query::Instance { key: Key::service(service.clone()), instance: id };
+        let (answer, age) = self.ask(query, consistency, call.patience).await?;
+        let Answer::Instance(found) = answer else { return Err(other()) };
+        age.on(match found {
+            Some(view) => Reply::ok(&InstanceDoc::new(&service, &view)),
+            None => Err(missing()),
+        })
+    }
+
+    async fn look(&self, service: &Name, id: &Name, call: &Call<'_>) -> Result<Option<InstanceView>, Problem> {
+        let query = Query::Instance { key: Key::service(service.clone()), instance: id.clone() };
+        match self.backend().read(query, call.patience).await? {
+            Answer::Instance(found) => Ok(found),
+            _ => Err(other()),
+        }
+    }
+
+    pub(super) async fn put_instance(&self, service: Name, id: Name, mut call: Call<'_>) -> Result<Reply, Problem> {
+        call.params()?.finish()?;
+        let fields = &mut call.fields;
+        let spec = spec(fields)?;
+        let health = health(fields)?.unwrap_or_default();
+        let session = fields.session_if_any()?;
+        let ttl = fields.seconds("ttl", limits::SESSION_TTL_MIN, limits::SESSION_TTL_MAX)?;
+        std::mem::take(fields).finish()?;
+        check_id(&id)?;
+        let key = Key::service(service);
+        let about = [key.name.as_str().as_bytes(), id.as_str().as_bytes()];
+        let request = call.keyed("put-instance", &about).unwrap_or_else(|| self.backend().random_key());
+        let ask = |session, private| {
+            let (key, instance, spec) = (key.clone(), id.clone(), spec.clone());
+            Command::Register(Register { request, key, instance, session, private, spec, health })
+        };
+        let (session, done) = match (session, ttl) {
+            (Some(session), None) => {
+                let outcome = self.backend().write(ask(session, false), call.patience).await?;
+                (session, registered(outcome).map_err(outcome::refusal)?)
+            }
+            (None, Some(ttl)) => self.register_for(ttl, &key.name, &id, &call, |session| ask(session, true)).await?,
+            (None, None) => {
+                let detail = "sessionId or ttl is needed: a session to go with, or a time to live of its own";
+                return Err(Problem::invalid("missing-field", detail).with("field", "ttl"));
+            }
+            (Some(_), Some(_)) => return Err(Problem::field("ttl", "sessionId and ttl exclude each other")),
+        };
+        if let Some(replaced) = done.replaced {
+            self.close(replaced).await;
+        }
+        let (private, registered, revision) = (ttl.is_some(), done.registered, done.revision);
+        let view = InstanceView {
+            instance: id,
+            spec,
+            session,
+            private,
+            ttl: ttl.unwrap_or_default(),
+            health,
+            registered,
+            revision,
+        };
+        let instance = InstanceDoc { ttl: ttl.map(Seconds), ..InstanceDoc::new(&key.name, &view) };
+        Reply::ok(&Done { success: true, instance })
+    }
+
+    /// Registers an instance with a session of its own: the one that it has, if that is alive and of this TTL, or a
+    /// new one.
+    async fn register_for(
+        &self,
+        ttl: Millis,
+        service: &Name,
+        id: &Name,
+        call: &Call<'_>,
+        ask: impl Fn(SessionId) -> Command,
+    ) -> Result<(SessionId, Registered), Problem> {
+        let present = self.look(service, id, call).await?.filter(|present| present.private && present.ttl == ttl);
+        if let Some(InstanceView { session, .. }) = present
+            && self.backend().keep_alive(session, call.patience).await? == KeptAlive::Alive
+        {
+            match registered(self.backend().write(ask(session), call.patience).await?) {
+                Ok(done) => return Ok((session, done)),
+                // It was closed meanwhile, by whoever took the instance off.
+                Err(Outcome::NotAttached | Outcome::Closing | Outcome::Ended | Outcome::UnknownSession) => {}
+                Err(other) => return Err(outcome::refusal(other)),
+            }
+        }
+        let session = self.open_for(ttl, service, id, call).await?;
+        match self.backend().write(ask(session), call.patience).await.map(registered) {
+            Ok(Ok(done)) => Ok((session, done)),
+            Ok(Err(other)) => {
+                self.close(session).await;
+                Err(outcome::refusal(other))
+            }
+            // It may be registered with it: a repeat learns whether, and else the session runs out.
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn open_for(&self, ttl: Millis, service: &Name, id: &Name, call: &Call<'_>) -> Result<SessionId, Problem> {
+        let fresh = self.backend().new_session_id();
+        // With a key, the retry must come to the same session: its id is made of the key.
+        let about = [service.as_str().as_bytes(), id.as_str().as_bytes()];
+        let session = match call.keyed("instance-session", &about) {
+            Some(key) => SessionId::new(fresh.incarnation(), key),
+            None => fresh,
+        };
+        let holder = Holder { client_id: client_id(service, id), ttl, metadata: about_instance(service, id) };
+        match self.backend().write(Command::OpenSession { session, holder }, call.patience).await? {
+            Outcome::Opened { .. } => Ok(session),
+            other => Err(outcome::refusal(other)),
+        }
+    }
+
+    /// Closes a session of an instance's own. Where that fails it runs out.
+    async fn close(&self, session: SessionId) {
+        if let Err(error) = self.backend().write(Command::CloseSession { session }, CLOSING).await {
+            tracing::debug!(%session, %error, "an instance's session is left to run out");
+        }
+    }
+
+    /// An instance's sign of life. How it fares is logged only where it is new.
+    pub(super) async fn heartbeat(&self, service: Name, id: Name, mut call: Call<'_>) -> Result<Reply, Problem> {
+        let reported = health(&mut call.fields)?;
+        std::mem::take(&mut call.fields).finish()?;
+        let Some(view) = self.look(&service, &id, &call).await? else { return Err(missing()) };
+        if !view.private {
+            let detail = "it goes with its session: keep that alive, and say by PUT how the instance fares";
+            let problem = Problem::conflict("session-bound", "The instance has no time to live of its own", detail);
+            return Err(problem.with("sessionId", view.session.to_string()));
+        }
+        if self.backend().keep_alive(view.session, call.patience).await? != KeptAlive::Alive {
+            return Err(Problem::gone(
+                "instance-ended",
+                "The instance has ended",
+                "its time ran out: register it anew",
+            ));
+        }
+        let (mut health, mut revision) = (view.health, view.revision);
+        if let Some(new) = reported.filter(|new| *new != health) {
+            let about = [service.as_str().as_bytes(), id.as_str().as_bytes(), new.name().as_bytes()];
+            let request = call.keyed("heartbeat", &about).unwrap_or_else(|| self.backend().random_key());
+            let (key, instance, session) = (Key::service(service.clone()), id.clone(), view.session);
+            let report = Command::ReportHealth { request, key, instance, session, health: new };
+            match self.backend().write(report, call.patience).await? {
+                Outcome::HealthReported { revision: at } => (health, revision) = (new, at),
+                other => return Err(outcome::refusal(other)),
+            }
+        }
+        Reply::ok(&Beat {
+            success: true,
+            service: &service,
+            instance_id: &id,
+            session_id: Text(view.session),
+            ttl: Seconds(view.ttl),
+            health: health.name(),
+            revision,
+        })
+    }
+
+    pub(super) async fn delete_instance(&self, service: Name, id: Name, call: Call<'_>) -> Result<Reply, Problem> {
+        let mut params = call.params()?;
+        let session = params.take("sessionId")?.map(|text| text.parse::<SessionId>()).transpose();
+        let session = session.map_err(|e| Problem::field("sessionId", format!("sessionId: {e}")))?;
+        params.finish()?;
+        check_id(&id)?;
+        let about = [service.as_str().as_bytes(), id.as_str().as_bytes()];
+        let request = call.keyed("delete-instance", &about).unwrap_or_else(|| self.backend().random_key());
+        let (key, instance) = (Key::service(service.clone()), id.clone());
+        match self.backend().write(Command::Deregister { request, key, instance, session }, call.patience).await? {
+            Outcome::Deregistered(Deregistered { revision, private }) => {
+                if let Some(private) = private {
+                    self.close(private).await;
+                }
+                Reply::ok(&Gone { success: true, service: &service, instance_id: &id, revision })
+            }
+            other => Err(outcome::refusal(other)),
+        }
+    }
+}
+
+fn registered(outcome: Outcome) -> Result<Registered, Outcome> {
+    match outcome {
+        Outcome::Registered(done) => Ok(done),
+        other => Err(other),
+    }
+}
+
+fn other() -> Problem {
+    Problem::internal("the cluster answered another question")
+}
+
+fn missing() -> Problem {
+    outcome::refusal(Outcome::NoInstance)
+}
+
+/// How an instance's own session calls itself: `service/instance`, as far as there is room.
+fn client_id(service: &Name, id: &Name) -> String {
+    let mut text = format!("{service}/{id}");
+    text.truncate(text.floor_char_boundary(limits::LABEL_BYTES));
+    text
+}
+
+/// What the metadata of an instance's own session say.
+fn about_instance(service: &Name, id: &Name) -> Metadata {
+    [("opened-for", "instance"), ("service", service.as_str()), ("instance", id.as_str())]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+fn check_id(id: &Name) -> Result<(), Problem> {
+    let (most, is) = (limits::LABEL_BYTES, id.as_str().len());
+    if is <= most {
+        return Ok(());
+    }
+    Err(Problem::invalid("invalid-name", format!("an instance's id has at most {most} bytes, not {is}")))
+}
+
+fn health(fields: &mut Fields) -> Result<Option<Health>, Problem> {
+    let Some(text) = fields.text("health")? else { return Ok(None) };
+    let known = Health::ALL.into_iter().find(|health| health.name() == text);
+    let detail = "health must be \"passing\", \"warning\" or \"critical\"";
+    known.map(Some).ok_or_else(|| Problem::field("health", detail))
+}
+
+/// What an instance says of itself.
+fn spec(fields: &mut Fields) -> Result<InstanceSpec, Problem> {
+    let address = fields.text("address")?.ok_or_else(|| input::missing("address"))?;
+    if !InstanceSpec::is_address(&address) {
+        let detail = "address must be a host name or an IP address, without a port";
+        return Err(Problem::field("address", detail));
+    }
+    let port = fields.integer("port", 1, u16::MAX.into())?.ok_or_else(|| input::missing("port"))?;
+    let weight = fields.integer("weight", 0, u16::MAX.into())?.unwrap_or(1);
+    Ok(InstanceSpec {
+        address,
+        port: port as u16,
+        tags: tags(fields)?,
+        weight: weight as u16,
+        metadata: fields.metadata()?,
+    })
+}
+
+/// In order, each once.
+fn tags(fields: &mut Fields) -> Result<Vec<String>, Problem> {
+    if !fields.has("tags") {
+        return Ok(Vec::new());
+    }
+    let mut tags = Vec::new();
+    for tag in fields.list("tags", limits::TAGS)? {
+        match tag {
+            Value::String(tag) if (1..=limits::LABEL_BYTES).contains(&tag.len()) => tags.push(tag),
+            _ => {
+                let detail = format!("tags: each must be a string of 1 to {} bytes", limits::LABEL_BYTES);
+                return Err(Problem::field("tags", detail));
+            }
+        }
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    Ok(tags)
+}
+
+/// A service and how many instances it has.
+#[derive(Serialize)]
+pub(super) struct ServiceDoc<'a> {
+    pub(super) service: &'a Name,
+    pub(super) total: u32,
+    pub(super) healthy: u32,
+}
+
+#[derive(Serialize)]
+struct ServiceList<'a> {
+    services: Vec<ServiceDoc<'a>>,
+    /// Where the next page starts: ask again with `after` this. Null on the last page.
+    next: Option<&'a Name>,
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    #[serde(flatten)]
+    service: ServiceDoc<'a>,
+    instances: Vec<InstanceDoc<'a>>,
+    /// Where the next page starts: ask again with `after` this. Null on the last page.
+    next: Option<&'a Name>,
+    revision: Revision,
+}
+
+/// An instance.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct InstanceDoc<'a> {
+    service: &'a Name,
+    instance_id: &'a Name,
+    address: &'a str,
+    port: u16,
+    tags: &'a [String],
+    weight: u16,
+    metadata: &'a Metadata,
+    health: &'static str,
+    session_id: Text<SessionId>,
+    /// What keeps it: a session of its client's, or its own time to live.
+    bound_to: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<Seconds>,
+    registered_at: Rfc3339,
+    revision: Revision,
+}
+
+impl<'a> InstanceDoc<'a> {
+    /// Of an instance of `service`.
+    pub(super) fn new(service: &'a Name, view: &'a InstanceView) -> InstanceDoc<'a> {
+        let InstanceSpec { address, port, tags, weight, metadata } = &view.spec;
+        InstanceDoc {
+            service,
+            instance_id: &view.instance,
+            address,
+            port: *port,
+            tags,
+            weight: *weight,
+            metadata,
+            health: view.health.name(),
+            session_id: Text(view.session),
+            bound_to: if view.private { "ttl" } else { "session" },
+            ttl: Some(Seconds(view.ttl)),
+            registered_at: Rfc3339(view.registered),
+            revision: view.revision,
+        }
+    }
+}
+
+/// The answer to a registration.
+#[derive(Serialize)]
+struct Done<'a> {
+    success: bool,
+    #[serde(flatten)]
+    instance: InstanceDoc<'a>,
+}
+
+/// The answer to a heartbeat.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Beat<'a> {
+    success: bool,
+    service: &'a Name,
+    instance_id: &'a Name,
+    session_id: Text<SessionId>,
+    ttl: Seconds,
+    health: &'static str,
+    revision: Revision,
+}
+
+/// The answer to a deregistration.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Gone<'a> {
+    success: bool,
+    service: &'a Name,
+    instance_id: &'a Name,
+    revision: Revision,
+}
 
 /// What an event says of an instance.
 #[derive(Serialize)]
@@ -29,7 +456,7 @@ pub(super) struct EventInstance<'a> {
 impl<'a> EventInstance<'a> {
     /// Of an event that is about one.
     pub(super) fn of(what: &'a What) -> Option<EventInstance<'a>> {
-        let view = |instance: &'a wardlock_machine::Name| EventInstance {
+        let view = |instance: &'a Name| EventInstance {
             instance_id: instance.as_str(),
             address: None,
             port: None,
@@ -51,7 +478,7 @@ impl<'a> EventInstance<'a> {
             }),
             What::Deregistered { instance, reason } => {
                 let reason = match reason {
-                    wardlock_machine::EndReason::Released => "deregistered",
+                    EndReason::Released => "deregistered",
                     other => other.name(),
                 };
                 Some(EventInstance { reason: Some(reason), ..view(instance) })

@@ -1,4 +1,4 @@
-//! Those who watch: locks and the configuration, over all shards, through every fault. Now and then they look away for
+//! Those who watch: locks, the configuration and services, over all shards, through every fault. Now and then they look away for
 //! a while, or come back elsewhere with their token.
 
 use std::{sync::Arc, time::Duration};
@@ -18,7 +18,8 @@ pub async fn watch(mut life: Life) {
         // Each time over a connection of its own, as whoever comes back elsewhere.
         let (client, _own) = connect(&mut life);
         let mut watch = loop {
-            let builder = client.watch().prefix(Kind::Config, "c/").prefix(Kind::Lock, "n/");
+            let builder =
+                client.watch().prefix(Kind::Config, "c/").prefix(Kind::Lock, "n/").prefix(Kind::Service, "s/");
             let builder = match &token {
                 Some(token) => builder.since(WatchToken::clone(token)),
                 None => builder,

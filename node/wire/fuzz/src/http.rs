@@ -87,6 +87,7 @@ fn named(route: &Route) -> Option<(String, &Name)> {
         Route::Leader(name) => ("/leader/{}", name),
         Route::Resign(name) => ("/leader/{}/resign", name),
         Route::Observe(name) => ("/leader/{}/observe", name),
+        Route::Service(name) => ("/services/{}", name),
         _ => return None,
     };
     Some((format!("{PREFIX}{path}"), name))
@@ -162,7 +163,7 @@ impl Events for Told {
         let lock = machine::key(0);
         let lock_id = LockId::new(machine::session(1), Token(self.0), &lock);
         let text = "x".repeat(limits::LABEL_BYTES);
-        let (key, what) = match self.0 % 5 {
+        let (key, what) = match self.0 % 6 {
             0 => {
                 let (mode, value) = (Mode::Semaphore { permits: 3 }, Some(text.clone()));
                 (lock, What::Granted { lock_id, mode, holder: text, value })
@@ -173,6 +174,18 @@ impl Events for Told {
                 let what =
                     What::Configured { version: Version(self.0), deleted: false, content_type: text, size: 100, value };
                 (Key::config(lock.name), what)
+            }
+            4 => {
+                let what = What::Registered {
+                    instance: Name::new(&text).expect("a name"),
+                    session: machine::session(1),
+                    address: text.clone(),
+                    port: u16::MAX,
+                    tags: vec![text],
+                    weight: u16::MAX,
+                    health: Health::Critical,
+                };
+                (Key::service(lock.name), what)
             }
             3 => return Err(WatchError::Compacted { resume: self.token() }),
             _ => std::future::pending().await,
@@ -220,6 +233,15 @@ impl Backend for Fake {
                 revision: Revision(u64::MAX),
                 updated: WallMs(u64::MAX),
             }),
+            Command::Register(_) => Outcome::Registered(Registered {
+                revision: Revision(u64::MAX),
+                registered: WallMs(u64::MAX),
+                replaced: Some(machine::session(2)),
+            }),
+            Command::Deregister { .. } => {
+                Outcome::Deregistered(Deregistered { revision: Revision(u64::MAX), private: Some(machine::session(2)) })
+            }
+            Command::ReportHealth { .. } => Outcome::HealthReported { revision: Revision(u64::MAX) },
             _ => Outcome::Done,
         };
         Ok(match self.turn() % 24 {
@@ -236,6 +258,8 @@ impl Backend for Fake {
             10 => Outcome::StaleEpoch { current: RangeEpoch(1) },
             11 => Outcome::VersionMismatch { current: Version(3) },
             12 => Outcome::NoConfig,
+            13 => Outcome::NoInstance,
+            14 => Outcome::ForeignInstance,
             _ => like,
         })
     }
@@ -362,7 +386,7 @@ const HEADERS: [&str; 12] = [
     "if-none-match",
 ];
 
-const CALLS: [&str; 23] = [
+const CALLS: [&str; 27] = [
     "/locks/{}/acquire",
     "/locks/{}/release",
     "/locks/{}/renew",
@@ -386,6 +410,10 @@ const CALLS: [&str; 23] = [
     "/config",
     "/config/{}",
     "/config/{}/rollback",
+    "/services",
+    "/services/{}",
+    "/services/a/instances/{}",
+    "/services/a/instances/{}/heartbeat",
 ];
 
 /// A whole call: method, path, query, headers, body, in parts.

@@ -46,6 +46,35 @@ pub fn configure(request: u8, on: u8, change: u8, expected: Option<u8>) -> Comma
     })
 }
 
+/// An instance of one of few services, its session's; one of sixteen is out of bounds.
+pub fn register(request: u8, session: SessionId, on: u8, id: u8, how: u8) -> Command {
+    let tags = (0..how % 4).map(|n| format!("t{n}")).collect();
+    let metadata = (how % 3 == 0).then(|| ("zone".to_owned(), "z".repeat(usize::from(how))));
+    Command::Register(Register {
+        request: request.into(),
+        key: Key::service(key(on).name),
+        instance: instance(id),
+        session,
+        private: how % 5 == 0,
+        spec: InstanceSpec {
+            address: if how % 16 == 15 { "no address".to_owned() } else { format!("10.0.0.{how}") },
+            port: u16::from(how).max(1),
+            tags,
+            weight: (how % 7).into(),
+            metadata: metadata.into_iter().collect(),
+        },
+        health: health(how),
+    })
+}
+
+fn instance(id: u8) -> Name {
+    Name::new(["i", "j", "i/j", "k"][usize::from(id % 4)]).expect("a short name")
+}
+
+fn health(number: u8) -> Health {
+    Health::ALL[usize::from(number % 3)]
+}
+
 fn batch(at: u64, commands: Vec<Command>) -> Batch {
     Batch { at: Stamp(at), wall: WallMs(at), epoch: EPOCH, commands }
 }
@@ -69,6 +98,7 @@ fn new_shard() -> Machine {
         machine.follow(Term(1), batch(0, vec![open]));
     }
     machine.follow(Term(1), batch(0, (0..4).map(|n| configure(n, n, n, None)).collect()));
+    machine.follow(Term(1), batch(0, (0..4).map(|n| register(n, session(n), n / 2, n, n)).collect()));
     machine
 }
 
@@ -97,6 +127,7 @@ impl Pair {
     /// What must hold after any history.
     pub(crate) fn check(&self) {
         objects(&self.asked).iter().for_each(check_object);
+        check_services(&self.asked);
         assert!(self.asked == self.follows, "a replica that nobody asks has come to another state");
         let bytes = self.asked.snapshot();
         let restored = Machine::restore(&bytes).expect("a state that came about can be restored");
@@ -127,6 +158,32 @@ pub(crate) fn objects(machine: &Machine) -> Vec<Object> {
         }
     }
     all
+}
+
+/// Every instance goes with a session that is attached, and the counts are what the lists say.
+fn check_services(machine: &Machine) {
+    let Answer::Services(services) = machine.query(&Query::Services { prefix: String::new(), after: None, limit: 100 })
+    else {
+        panic!("services were asked for")
+    };
+    let attached: BTreeSet<SessionId> = machine.attached().collect();
+    let mut total = 0;
+    for service in services {
+        let key = Key::service(service.service.clone());
+        let query = Query::Service { key: key.clone(), healthy: false, tag: None, after: None, limit: 1_000 };
+        let Answer::Service(page) = machine.query(&query) else { panic!("a service was asked for") };
+        assert!(service.total > 0 && service.total == page.total, "invariant 8: {service:?}");
+        let healthy = page.instances.iter().filter(|view| view.health.is_healthy()).count();
+        assert!(page.more || healthy == page.healthy as usize, "invariant 6: {page:?}");
+        assert!(page.instances.iter().all(|view| attached.contains(&view.session)), "invariant 12: {page:?}");
+        let Answer::Sample(drawn) = machine.query(&Query::Sample { key, count: 3, seed: 7 }) else {
+            panic!("a sample was asked for")
+        };
+        assert!(drawn.iter().all(|view| view.health.is_healthy()), "invariant 13: {drawn:?}");
+        assert_eq!(drawn.len(), 3.min(page.healthy as usize), "invariant 13: {drawn:?}");
+        total += u64::from(page.total);
+    }
+    assert_eq!(machine.counts().instances.total(), total, "invariant 6: the instances are counted");
 }
 
 fn check_object(object: &Object) {
@@ -198,6 +255,26 @@ enum Step {
         session: u8,
         key: u8,
         request: Request,
+    },
+    Register {
+        request: u8,
+        session: u8,
+        service: u8,
+        instance: u8,
+        how: u8,
+    },
+    Deregister {
+        request: u8,
+        session: Option<u8>,
+        service: u8,
+        instance: u8,
+    },
+    ReportHealth {
+        request: u8,
+        session: u8,
+        service: u8,
+        instance: u8,
+        health: u8,
     },
     Tick,
     Pend {
@@ -362,6 +439,22 @@ fn command(step: &Step, machine: &Machine) -> Option<Command> {
         Step::Cancel { session, key: on, request } => {
             Command::Cancel { session: of(session), request: request.id(), key: key(*on) }
         }
+        Step::Register { request, session, service, instance, how } => {
+            register(*request, of(session), *service, *instance, *how)
+        }
+        Step::Deregister { request, session, service, instance: id } => Command::Deregister {
+            request: (*request).into(),
+            key: Key::service(key(*service).name),
+            instance: instance(*id),
+            session: session.as_ref().map(of),
+        },
+        Step::ReportHealth { request, session, service, instance: id, health: fares } => Command::ReportHealth {
+            request: (*request).into(),
+            key: Key::service(key(*service).name),
+            instance: instance(*id),
+            session: of(session),
+            health: health(*fares),
+        },
         Step::Tick => Command::Tick,
         Step::Pend { session } => Command::Pend { session: of(session) },
         Step::Confirm { session: number, nonce } => {
@@ -517,6 +610,25 @@ pub fn queries(data: &[u8]) {
         (Query::Configs { limit, .. }, Answer::Configs(page)) => {
             assert!(page.len() <= *limit as usize);
             assert!(page.windows(2).all(|pair| pair[0].path < pair[1].path), "a list out of order");
+        }
+        (Query::Services { limit, .. }, Answer::Services(page)) => {
+            assert!(page.len() <= *limit as usize);
+            assert!(page.windows(2).all(|pair| pair[0].service < pair[1].service), "a list out of order");
+        }
+        (Query::Service { limit, healthy, tag, .. }, Answer::Service(page)) => {
+            assert!(page.instances.len() <= *limit as usize && page.instances.len() <= page.total as usize);
+            assert!(page.instances.windows(2).all(|pair| pair[0].instance < pair[1].instance), "a list out of order");
+            let ours = |view: &InstanceView| {
+                (!healthy || view.health.is_healthy()) && tag.as_ref().is_none_or(|tag| view.spec.tags.contains(tag))
+            };
+            assert!(page.instances.iter().all(ours), "{page:?} to {query:?}");
+        }
+        (Query::Instance { instance, .. }, Answer::Instance(view)) => {
+            assert!(view.as_ref().is_none_or(|view| view.instance == *instance), "{view:?} to {query:?}");
+        }
+        (Query::Sample { count, .. }, Answer::Sample(drawn)) => {
+            assert!(drawn.len() <= (*count as usize).min(limits::SAMPLE));
+            assert!(drawn.iter().all(|view| view.health.is_healthy()), "invariant 13: {drawn:?}");
         }
         (Query::Versions { .. }, Answer::Versions(kept)) => {
             assert!(kept.windows(2).all(|pair| pair[0].version > pair[1].version), "versions out of order");

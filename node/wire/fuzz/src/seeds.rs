@@ -98,6 +98,16 @@ fn all_commands() -> Vec<Command> {
         Command::Cancel { session, request, key },
     ];
     all.extend((0..4).map(|n| Command::Acquire(acquire(n))));
+    all.extend((0..5).map(|n| machine::register(n, machine::session(n), n / 2, n, 3 * n)));
+    let (service, instance) = (Key::service(machine::key(0).name), Name::new("i").expect("a short name"));
+    all.push(Command::ReportHealth {
+        request: 77,
+        key: service.clone(),
+        instance: instance.clone(),
+        session: machine::session(0),
+        health: Health::Critical,
+    });
+    all.push(Command::Deregister { request: 78, key: service, instance, session: Some(machine::session(0)) });
     all.extend((0..5).map(|n| machine::configure(n, n, n, Some(n).filter(|n| n % 2 == 0))));
     all
 }
@@ -123,7 +133,18 @@ fn all_queries() -> Vec<Query> {
         Query::Config { key: Key::config(machine::key(0).name), version: Some(Version(1)) },
         Query::Versions { key: Key::config(machine::key(0).name) },
         Query::Configs { prefix: "a".into(), after: Some("a".into()), limit: 2 },
-        events(0, [Kind::Lock, Kind::Election, Kind::Config].map(|kind| ("", kind, true)).to_vec()),
+        Query::Service {
+            key: Key::service(machine::key(0).name),
+            healthy: true,
+            tag: Some("t0".into()),
+            after: Some("a".into()),
+            limit: 2,
+        },
+        Query::Service { key: Key::service(machine::key(0).name), healthy: false, tag: None, after: None, limit: 9 },
+        Query::Instance { key: Key::service(machine::key(0).name), instance: Name::new("i").expect("a short name") },
+        Query::Services { prefix: "a".into(), after: Some("a".into()), limit: 2 },
+        Query::Sample { key: Key::service(machine::key(0).name), count: 2, seed: 9 },
+        events(0, [Kind::Lock, Kind::Election, Kind::Config, Kind::Service].map(|kind| ("", kind, true)).to_vec()),
         events(5, vec![("a", Kind::Lock, false), ("a/", Kind::Config, true)]),
         events(u64::MAX, vec![]),
         Query::Fence { checks: vec![(machine::key(0), Token(1)), (machine::key(1), Token(9))] },
@@ -351,6 +372,9 @@ pub fn http_paths() -> Vec<Vec<u8>> {
         (1, "/api/v1/leader/x/resign"),
         (0, "/api/v1/sessions/00010000000000000000000000009f3c"),
         (2, "/api/v1/sessions/00010000000000000000000000009f3c"),
+        (0, "/api/v1/services/a%2Fb"),
+        (3, "/api/v1/services/a/instances/i%2F1"),
+        (1, "/api/v1/services/a/instances/i/heartbeat"),
         (1, "/api/v1/cluster/shards/3/transfer"),
         (0, "/api/v1/fence/auth/%2e%2e/x"),
         (0, "/livez"),
@@ -377,6 +401,9 @@ fn bodies() -> Vec<String> {
         format!(
             r#"{{"requests":[{{"method":"POST","path":"/locks/a/acquire","body":{acquire}}},{{"method":"GET","path":"/api/v1/locks?limit=2"}}]}}"#
         ),
+        format!(r#"{{"address":"10.0.0.7","port":80,"tags":["b","a"],"weight":3,"sessionId":"{session}"}}"#),
+        r#"{"address":"h.example","port":80,"metadata":{"zone":"a"},"health":"warning","ttl":5}"#.into(),
+        r#"{"health":"critical"}"#.into(),
         r#"{"to":2}"#.into(),
         r#"{"a":[[[[{"\u0000":1e308}]]]],"a":null}"#.into(),
     ]
@@ -387,7 +414,7 @@ pub fn http_calls() -> Vec<Vec<u8>> {
     let session = machine::session(1).to_string();
     let names = ["a", "a%2Fb", session.as_str(), "3"];
     let mut seeds = Vec::new();
-    for call in 0..20u8 {
+    for call in 0..27u8 {
         let name = names[match call {
             7 | 8 => 2,
             19 => 3,
@@ -395,6 +422,9 @@ pub fn http_calls() -> Vec<Vec<u8>> {
         }];
         for (method, body) in [(1, ""), (2, "")].into_iter().chain(bodies().iter().map(|body| (0, body.as_str()))) {
             seeds.push([&[call, method, call], name.as_bytes(), b"\n\n\n", body.as_bytes()].concat());
+        }
+        for body in bodies().iter().filter(|_| call >= 20) {
+            seeds.push([&[call, 3, call], name.as_bytes(), b"\n\n\n", body.as_bytes()].concat());
         }
     }
     let page = b"\x00\x01\x05x\nheld=true&prefix=a&limit=10&after=a%20\n\x001.5\n\x01key\n\x04same-origin\n\n";
