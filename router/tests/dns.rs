@@ -223,7 +223,8 @@ async fn only_questions_about_the_zone_are_answered() {
     let mut future = with_edns(question(here, RecordType::SRV), 1_232);
     future.edns.as_mut().expect("it has it").set_version(1);
     let answered = ask(&fake, &future, Over::Udp).await;
-    assert_eq!(answered.metadata.response_code, ResponseCode::BADVERS);
+    // BADVERS, which shares its number with BADSIG.
+    assert_eq!(u16::from(answered.metadata.response_code), 16);
     assert_eq!(fake.asked.load(Ordering::Relaxed), 0, "the cluster is not asked for nothing");
     let down = Fake { down: true, ..Fake::default() };
     assert_eq!(

@@ -273,7 +273,9 @@ fn existing(name: &Name, at: Option<Version>, found: Option<ConfigView>) -> Resu
             format!("version {version} is not kept any more, was never made, or is a deletion: see `config log`")
         }
     };
-    found.filter(|found| !found.deleted).ok_or_else(|| Failure::error(format!("{}: {absent}", output::printable(name.as_str()))))
+    found
+        .filter(|found| !found.deleted)
+        .ok_or_else(|| Failure::error(format!("{}: {absent}", output::printable(name.as_str()))))
 }
 
 async fn set(set: Set, server: &Server) -> Result<ExitCode, Failure> {
