@@ -64,7 +64,6 @@ pub const ALL: &[(&str, Layer, &str)] = &[
     ("hook-epoch-ignored", Layer::Machine, "progress of a webhook is taken from whoever knows an earlier one"),
     ("hook-no-dedup", Layer::Machine, "a change of a webhook that is repeated is made twice"),
     ("hook-private-addresses", Layer::Node, "a webhook may go to any address that its target's name resolves to"),
-    ("hook-redirect-is-success", Layer::Node, "a redirect of a webhook's target counts as its having taken the event"),
     ("hook-two-of-a-key", Layer::Node, "two deliveries of one key are under way at once"),
     ("keep-alive-reopens", Layer::Machine, "a sign of life revives a session that is closing"),
     ("late-proclamation-repeats", Layer::Machine, "a repeat of an earlier proclamation takes back the later one"),

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How much of an answer is read; who says more is not asked over that connection again.
 const ANSWER_BYTES: usize = 4 << 10;
 /// How many connections to a target are kept while nothing is sent, and for how long.
-const IDLE: usize = 16;
+const IDLE: usize = 64;
 const IDLE_LIFE: Duration = Duration::from_secs(20);
 /// The most addresses of a name that are looked at.
 const ADDRESSES: usize = 64;
@@ -262,8 +262,7 @@ where
 fn judge(status: StatusCode) -> Result<(), PostError> {
     match status.as_u16() {
         200..=299 => Ok(()),
-        code @ 300..=399 if !wardlock_machine::planted!("hook-redirect-is-success") => Err(PostError::Redirect(code)),
-        300..=399 => Ok(()),
+        code @ 300..=399 => Err(PostError::Redirect(code)),
         code => Err(PostError::Status(code)),
     }
 }
