@@ -362,8 +362,8 @@ async fn change(
     }
 }
 
-/// Puts a value, and repeats it with the same id until its outcome is known.
-async fn put(client: &Client, path: &str, value: &[u8]) -> anyhow::Result<u64> {
+/// Puts a value, and repeats it with the same id until its outcome is known. The version that it made.
+pub(crate) async fn put(client: &Client, path: &str, value: &[u8]) -> anyhow::Result<u64> {
     let content = Content { content_type: "application/octet-stream".to_owned(), value: Blob::new(value) };
     let key = Key { kind: Kind::Config, name: Name::new(path)? };
     let ask = Configure { request: wardlock_router::random::any(), key, change: Change::Put(content), expected: None };

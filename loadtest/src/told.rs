@@ -286,7 +286,8 @@ mod tests {
 
     #[test]
     fn whatever_is_told_wrongly_breaks_a_law() {
-        let wrongs: [(&str, fn(&mut Told)); 9] = [
+        type Wrong = (&'static str, fn(&mut Told));
+        let wrongs: [Wrong; 9] = [
             ("law 1", |told| {
                 told.told(0, (1, 2), (Kind::Config, "b"), made(1));
             }),

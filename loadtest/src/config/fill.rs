@@ -16,6 +16,7 @@ use crate::{
     proc,
     progress::Progress,
     target::PATIENCE,
+    through,
 };
 
 /// How many writes or reads are under way at once.
@@ -24,9 +25,8 @@ const AT_ONCE: usize = 64;
 const HEAL: Duration = Duration::from_secs(180);
 /// Snapshots are over when nothing has grown for so long.
 const QUIET: Duration = Duration::from_secs(3);
-/// A history is short by no more of the versions than a shard's bound of bytes makes it: at the least the value itself is
-/// kept, and so many are looked for.
-const LOOKED_AT: u32 = 33;
+/// So many versions before the present one are read of each path: more are never kept.
+const LOOKED_AT: u32 = 32;
 
 /// What it came to.
 #[derive(Debug, Serialize)]
@@ -80,7 +80,7 @@ fn fill_path(path: u32) -> String {
     format!("fill/{path}")
 }
 
-/// Puts a value to each of so many paths.
+/// Puts a value to each of so many paths, once, whatever is repeated.
 pub(super) async fn put_all(
     clients: &[Client],
     paths: u32,
@@ -90,7 +90,7 @@ pub(super) async fn put_all(
     let puts = stream::iter(0..paths).map(|number| async move {
         let (path, value) = what(number);
         let client = &clients[number as usize % clients.len()];
-        client.config(path.as_str()).patience(PATIENCE).put("text/plain", &value).await.with_context(|| path.clone())
+        through::put(client, &path, &value).await.with_context(|| path.clone())
     });
     puts.buffer_unordered(at_once).try_for_each(|_| async { Ok(()) }).await
 }
