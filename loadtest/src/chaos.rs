@@ -3,12 +3,14 @@
 //! A cluster of this machine, each node behind a network of our own, bears clients that behave as clients do, and
 //! faults in an order that a seed decides: nodes killed, paused, restarted, cut off, with slow networks, with slow,
 //! full and forgetful disks, with boot clocks that are far off after a restart. Everything that the clients are told is
-//! recorded, lock by lock, and each lock's whole history is checked: is there an order in which one correct lock would
-//! have answered so ([`linear`](crate::linear))?
+//! recorded, by lock, election and path of the configuration, and each one's whole history is checked: is there an order
+//! in which one correct lock or path would have answered so ([`linear`](crate::linear))? Watches over all shards, some of
+//! which are dropped and resumed elsewhere all the time, must tell all of it once and in order ([`told`](crate::told)).
 //!
 //! # A run fails
 //! 1. where a history is not linearizable, or its verdict could not be decided;
-//! 2. where the online check saw a broken promise: two holders, a token that falls, an early end, a stale read;
+//! 2. where the online check saw a broken promise: two holders, a token that falls, an early end, a stale read; where a
+//!    watch broke a law, or was told of gaps in most of what it watched;
 //! 3. where the cluster is not well in time after a fault, or a lock of a dead client is not free in time;
 //! 4. where a node ends by itself;
 //! 5. where too few operations were answered while nothing was wrong, or a kind of fault came too seldom: a run
@@ -31,7 +33,9 @@ mod fault;
 mod outcome;
 mod pool;
 mod probe;
+mod shelf;
 mod strike;
+mod watchers;
 
 use std::{
     collections::BTreeMap,
@@ -49,7 +53,7 @@ use tokio::{
 };
 
 use self::{
-    book::{Book, Checked, Checker, Name},
+    book::{Book, Checker, Counts, Found, Name, Whole},
     client::{Actor, World},
     fault::{Kind, Schedule},
     outcome::Outcome,
@@ -60,6 +64,7 @@ use self::{
 use crate::{
     cluster::{Cluster, Local, Own, Without, interrupt::interruptible},
     run,
+    told::Sum,
     workload::Dice,
 };
 
@@ -75,7 +80,12 @@ const OVERLAP: f64 = 25.0;
 const CLOSE: (Duration, usize) = (Duration::from_millis(200), 64);
 /// Where a kind of fault has not come often enough by then, faults go on for up to so many times the duration.
 const LONGER: u32 = 3;
-/// How long clients may take to finish what they are at.
+/// Of the least operations a second, paths make up at least such a part, elections such a part, and each watch is told
+/// at least so many events for each of them.
+const PATHS_SHARE: f64 = 0.1;
+const ELECTED_SHARE: f64 = 0.005;
+const TOLD_SHARE: f64 = 0.1;
+/// How long clients may take to finish what they are at, and watches to be told the last of it.
 const FINISH: Duration = Duration::from_secs(40);
 
 const EXAMPLES: &str = "\
@@ -84,14 +94,15 @@ Examples:
   wardlock-loadtest chaos --nodes 5 --duration 3h --seed 7 --json chaos.json
   wardlock-loadtest chaos --faults kill,pause,one-way --duration 2m --least 5";
 
-/// Does everything to a cluster that happens to clusters, and checks each lock's history.
+/// Does everything to a cluster that happens to clusters, and checks the history of each lock, election and path.
 ///
-/// Starts a cluster on this machine, behind a network that can be cut. Clients acquire, wait, renew, release and
-/// read; some are silent past their TTL, some die, some lose answers and repeat. Faults come one after the other
+/// Starts a cluster on this machine, behind a network that can be cut. Clients acquire, campaign, wait, renew, release
+/// and read, and change the configuration; some are silent past their TTL, some die, some lose answers and repeat. Some
+/// watch all of it, some of these here and there in turn. Faults come one after the other
 /// and sometimes two at once, each undone before the next; then every shard must serve again.
 ///
-/// Exit status: 0, or 1 where a history is not linearizable or undecided, a promise was broken, the cluster did
-/// not recover, or too little happened.
+/// Exit status: 0, or 1 where a history is not linearizable or undecided, a watch was not told everything once and in
+/// order, a promise was broken, the cluster did not recover, or too little happened.
 #[derive(Args, Clone, Debug)]
 #[group(id = "chaos")]
 #[command(after_help = EXAMPLES)]
@@ -130,7 +141,7 @@ pub(crate) struct Options {
     /// Fewer answered each second, while nothing is wrong, fail the run.
     #[arg(long, value_name = "OPS", default_value_t = 100.0, value_parser = run::positive, help_heading = "Load")]
     floor: f64,
-    /// How many lock names are in use at once.
+    /// How many names of locks and elections are in use at once, and how many paths.
     #[arg(long, value_name = "COUNT", default_value_t = 24, help_heading = "Load", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     names: u32,
     /// The sessions' TTL.
@@ -199,12 +210,13 @@ async fn chaos(
 ) -> anyhow::Result<Outcome> {
     let began = Instant::now();
     let pool = Pool::connect(cluster.server(), &cluster.certs(), WAYS, options.shards).await?;
-    let book = Book::new(options.names as usize, options.clients, seed);
+    let book = Book::new(options.names as usize, options.clients, watchers::WATCHES, seed);
     let think = Duration::from_secs_f64(f64::from(options.clients) / options.rate);
     let world = Arc::new(World::new(pool, book, options.ttl, think));
     let checker = Checker::start()?;
     let probes = Probes::new(&world)?;
     let mut looks = JoinSet::new();
+    let watching = watchers::watch(&world, seed).await.context("the watches cannot be opened")?;
     let mut actors = JoinSet::new();
     for number in 0..options.clients {
         actors.spawn(Actor::new(number, Arc::clone(&world), seed).live());
@@ -237,16 +249,28 @@ async fn chaos(
     if timeout(FINISH, close_names(&world, &checker, &mut looks, true)).await.is_err() {
         failures.push("not every lock could be looked at in the end".to_owned());
     }
+    let all_told = async {
+        while !world.book().told.settle().is_empty() {
+            sleep(CLOSE.0).await;
+        }
+    };
+    // What is missing then is told by `end`.
+    let _ = timeout(FINISH, all_told).await;
+    drop(watching);
     let checked = checker.end();
-    let (operations, violations, examples) = {
-        let book = world.book();
-        (book.counts, book.safety.violations(), book.safety.examples().to_vec())
+    let (operations, watched, violations, examples) = {
+        let mut book = world.book();
+        book.told.end();
+        (book.counts, book.told.sum().clone(), book.safety.violations(), book.safety.examples().to_vec())
     };
     let calm_ops_per_s = done.calm_operations as f64 / done.calm.as_secs_f64().max(1e-3);
     failures.extend(judge(&checked, violations, calm_ops_per_s, options.floor));
+    failures.extend(judge_watches(&watched));
+    let least = options.floor * began.elapsed().as_secs_f64();
+    failures.extend(too_little(&operations, &watched, least));
     let missing = fault::missing(kinds, &outcome::by_kind(&done.struck), options.least);
     // A run that found something ended early.
-    if !missing.is_empty() && !checked.is_bad() && violations == 0 {
+    if !missing.is_empty() && !checked.is_bad() && violations + watched.broken == 0 {
         failures.push(format!("too few faults: {}; try a longer --duration", missing.join(", ")));
     }
     if kinds.len() < options.faults.len() {
@@ -262,7 +286,9 @@ async fn chaos(
         calm_s: done.calm.as_secs_f64(),
         calm_ops_per_s,
         operations,
-        checked,
+        checked: checked.locks,
+        checked_paths: checked.paths,
+        watched,
         safety_violations: violations,
         safety_examples: examples,
         network: cluster.net()?.carried(),
@@ -307,7 +333,7 @@ async fn strike_on(
     let (until, at_most) = (Instant::now() + options.duration, Instant::now() + options.duration * LONGER);
     let missing = |done: &Done| !fault::missing(kinds, &outcome::by_kind(&done.struck), options.least).is_empty();
     while (Instant::now() < until || Instant::now() < at_most && missing(done)) && !kinds.is_empty() {
-        if checker.found().is_bad() || world.book().safety.violations() > 0 {
+        if checker.found().is_bad() || is_broken(world) {
             eprintln!("{:>7.1} s  a promise was broken", striker.probes.now().as_secs_f64());
             return Ok(());
         }
@@ -330,39 +356,74 @@ async fn strike_on(
     Ok(())
 }
 
+/// Whether a promise was broken, as far as is known.
+fn is_broken(world: &World) -> bool {
+    let book = world.book();
+    book.safety.violations() > 0 || book.told.sum().broken > 0
+}
+
 fn names(planned: &[fault::Planned]) -> String {
     planned.iter().map(|planned| planned.kind.name()).collect::<Vec<_>>().join(" and ")
 }
 
+/// A name that nobody uses any more.
+#[derive(Clone, Copy)]
+enum Closing {
+    Lock(Name),
+    Path(Name),
+}
+
+impl Closing {
+    /// Takes a last look. One that fails in a fault is no less a reason to look again.
+    async fn look(self, world: &Arc<World>) {
+        loop {
+            let seen = match self {
+                Closing::Lock(name) => world.look(name, 0, &mut Dice::new(name)).await.is_some(),
+                Closing::Path(name) => world.look_at_path(name, 0, &mut Dice::new(name)).await.is_some(),
+            };
+            if seen {
+                return;
+            }
+            sleep(CLOSE.0).await;
+        }
+    }
+}
+
 /// Closes names that nobody uses any more, with a last look; in the end until there are none. Looks under way
 /// outlive this.
-async fn close_names(world: &Arc<World>, checker: &Checker, looks: &mut JoinSet<Name>, to_the_end: bool) {
+async fn close_names(world: &Arc<World>, checker: &Checker, looks: &mut JoinSet<Closing>, to_the_end: bool) {
     while !to_the_end || world.book().open_names() > 0 {
-        let closing = world.book().closing(CLOSE.1);
+        let closing: Vec<Closing> = {
+            let mut book = world.book();
+            let locks = book.locks.closing(CLOSE.1).into_iter().map(Closing::Lock);
+            locks.chain(book.paths.closing(CLOSE.1).into_iter().map(Closing::Path)).collect()
+        };
         for name in closing {
             let world = Arc::clone(world);
             looks.spawn(async move {
-                let mut dice = Dice::new(name);
-                // A look that fails in a fault is no less a reason to look again.
-                while world.look(name, 0, &mut dice).await.is_none() {
-                    sleep(CLOSE.0).await;
-                }
+                name.look(&world).await;
                 name
             });
         }
         while let Some(looked) = looks.join_next().await {
-            if let Ok(name) = looked {
-                let history = world.book().close(name);
-                checker.take(history);
-            }
+            let Ok(looked) = looked else { continue };
+            let mut book = world.book();
+            let whole = match looked {
+                Closing::Lock(name) => Whole::Lock(book.close(name)),
+                Closing::Path(name) => Whole::Path(book.close_path(name)),
+            };
+            drop(book);
+            checker.take(whole);
         }
+        // What every watch was told is forgotten.
+        let _ = world.book().told.settle();
         sleep(CLOSE.0).await;
     }
 }
 
 /// Every lease of a dead client ends: what is still held long after the last one went, in words.
 async fn all_free(world: &Arc<World>, seed: u64, ttl: Duration) -> Vec<String> {
-    let mut held: Vec<Name> = world.book().in_use();
+    let mut held: Vec<Name> = world.book().locks.in_use().to_vec();
     let until = Instant::now() + ttl * 4 + Duration::from_secs(10);
     let mut dice = Dice::new(seed);
     while Instant::now() < until {
@@ -384,13 +445,18 @@ async fn all_free(world: &Arc<World>, seed: u64, ttl: Duration) -> Vec<String> {
 }
 
 /// Why a run is a failed one, by what its clients were told.
-fn judge(checked: &Checked, violations: u64, calm_ops_per_s: f64, floor: f64) -> Vec<String> {
+fn judge(found: &Found, violations: u64, calm_ops_per_s: f64, floor: f64) -> Vec<String> {
     let mut failures = Vec::new();
-    if checked.violations > 0 {
-        failures.push(format!("{} histories are not linearizable", checked.violations));
-    }
-    if checked.undecided > 0 {
-        failures.push(format!("{} histories could not be decided", checked.undecided));
+    for (of, checked) in [("locks", &found.locks), ("paths", &found.paths)] {
+        if checked.violations > 0 {
+            failures.push(format!("{} histories of {of} are not linearizable", checked.violations));
+        }
+        if checked.undecided > 0 {
+            failures.push(format!("{} histories of {of} could not be decided", checked.undecided));
+        }
+        if checked.operations == 0 {
+            failures.push(format!("no operation of {of} was checked"));
+        }
     }
     if violations > 0 {
         failures.push(format!("{violations} promises were broken"));
@@ -398,29 +464,79 @@ fn judge(checked: &Checked, violations: u64, calm_ops_per_s: f64, floor: f64) ->
     if calm_ops_per_s < floor {
         failures.push(format!("only {calm_ops_per_s:.0} of {floor:.0} operations/s while nothing was wrong"));
     }
-    if checked.operations == 0 {
-        failures.push("no operation was checked".to_owned());
+    failures
+}
+
+/// Why a run is a failed one, by what its watches were told.
+fn judge_watches(watched: &Sum) -> Vec<String> {
+    let mut failures = Vec::new();
+    if watched.broken > 0 {
+        failures.push(format!("{} laws of watches were broken", watched.broken));
+    }
+    if watched.with_gaps >= watched.whole {
+        let Sum { with_gaps, whole, .. } = watched;
+        failures
+            .push(format!("{with_gaps} histories were told with gaps, and only {whole} whole: most cannot be judged"));
+    }
+    if watched.resumed == 0 {
+        failures.push("no watch was resumed".to_owned());
     }
     failures
 }
 
+/// What came too seldom, where so many operations would have been the least.
+fn too_little(counts: &Counts, watched: &Sum, least: f64) -> Vec<String> {
+    let paths = counts.path_reads + counts.changed + counts.mismatched;
+    let told = watched.events as f64 / watched.watches.max(1) as f64;
+    let parts = [
+        ("operations on paths", paths as f64, PATHS_SHARE),
+        ("changes of paths", counts.changed as f64, PATHS_SHARE / 10.0),
+        ("leaders elected", counts.elected as f64, ELECTED_SHARE),
+        ("events told to each watch", told, TOLD_SHARE),
+    ];
+    let few = parts.into_iter().filter(|(_, count, share)| *count < least * share);
+    few.map(|(what, count, share)| format!("too few {what}: {count:.0} of {:.0}", least * share)).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{book::Checked, *};
 
     #[test]
     fn what_is_wrong_undecided_or_too_little_fails_a_run() {
-        let right = Checked { histories: 9, operations: 900, ..Checked::default() };
+        let checked = Checked { histories: 9, operations: 900, ..Checked::default() };
+        let right = Found { locks: checked.clone(), paths: checked.clone() };
         assert!(judge(&right, 0, 500.0, 100.0).is_empty());
+        let locks = |locks| Found { locks, ..right.clone() };
         for wrong in [
-            judge(&Checked { violations: 1, ..right.clone() }, 0, 500.0, 100.0),
-            judge(&Checked { undecided: 1, ..right.clone() }, 0, 500.0, 100.0),
-            judge(&Checked { operations: 0, ..right.clone() }, 0, 500.0, 100.0),
+            judge(&locks(Checked { violations: 1, ..checked.clone() }), 0, 500.0, 100.0),
+            judge(&locks(Checked { undecided: 1, ..checked.clone() }), 0, 500.0, 100.0),
+            judge(&locks(Checked { operations: 0, ..checked.clone() }), 0, 500.0, 100.0),
+            judge(&Found { paths: Checked { violations: 1, ..checked.clone() }, ..right.clone() }, 0, 500.0, 100.0),
             judge(&right, 1, 500.0, 100.0),
             judge(&right, 0, 99.0, 100.0),
         ] {
             assert_eq!(wrong.len(), 1, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn watches_that_broke_a_law_had_gaps_or_did_too_little_fail_a_run() {
+        let right = Sum { watches: 2, events: 2_000, resumed: 1, whole: 10, ..Sum::default() };
+        assert!(judge_watches(&right).is_empty());
+        for wrong in [
+            Sum { broken: 1, ..right.clone() },
+            Sum { with_gaps: 10, ..right.clone() },
+            Sum { resumed: 0, ..right.clone() },
+        ] {
+            assert_eq!(judge_watches(&wrong).len(), 1, "{wrong:?}");
+        }
+        let counts = Counts { path_reads: 500, changed: 500, elected: 50, ..Counts::default() };
+        assert!(too_little(&counts, &right, 5_000.0).is_empty());
+        assert_eq!(too_little(&Counts { elected: 0, ..counts }, &right, 5_000.0).len(), 1);
+        assert_eq!(too_little(&Counts { changed: 0, ..counts }, &right, 5_000.0).len(), 1);
+        assert_eq!(too_little(&counts, &Sum { events: 100, ..right }, 5_000.0).len(), 1);
+        assert_eq!(too_little(&Counts::default(), &Sum::default(), 5_000.0).len(), 4);
     }
 
     #[test]

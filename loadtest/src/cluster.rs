@@ -221,6 +221,16 @@ impl Cluster {
         self.nodes.get_mut(&id).with_context(|| format!("the cluster has no node {id}"))
     }
 
+    /// A node's process.
+    pub(crate) fn pid(&self, node: u32) -> Option<u32> {
+        self.nodes.get(&node).map(Node::pid)
+    }
+
+    /// Where a node keeps its data.
+    pub(crate) fn data_of(&self, node: u32) -> PathBuf {
+        self.data.path().join(format!("node-{node}"))
+    }
+
     /// What has ended that should run, if anything: figures taken since mean nothing.
     pub(crate) fn ailing(&mut self) -> Option<String> {
         if let Some(Ok(Some(how))) = self.dev.as_mut().map(Child::try_wait) {

@@ -1,13 +1,14 @@
-//! Is what the clients of one lock were told possible? A checker of linearizability.
+//! Is what the clients of one lock, or of one path of the configuration, were told possible? A checker of
+//! linearizability.
 //!
-//! A history is what clients asked about **one** lock and what they were answered, with the times at which they
+//! A history is what clients asked about **one** object and what they were answered, with the times at which they
 //! sent and heard. It is linearizable if each operation can be thought to have happened at one instant between
-//! the two, so that all of them in that order are what a single correct lock would have answered. Locks are
-//! objects of their own: a system is linearizable if each lock's history is.
+//! the two, so that all of them in that order are what a single correct object would have answered. Locks and paths
+//! are objects of their own: a system is linearizable if each one's history is.
 //!
 //! The search is that of Wing and Gong, with Lowe's memory of configurations seen ([`search`]): it takes any
-//! operation that nothing unanswered precedes, and goes back where it gets stuck. The lock that it compares
-//! with is [`lock`].
+//! operation that nothing unanswered precedes, and goes back where it gets stuck. What it compares with is an
+//! [`Object`]: the lock of [`lock`], the register with versions of [`path`].
 //!
 //! # What makes it fit a lock service
 //! 1. An operation whose outcome is unknown may happen at any time after it was sent, or never.
@@ -20,6 +21,7 @@
 //! What it does not check: who is served first of those who wait, and that a lease ends at all.
 
 mod lock;
+pub(crate) mod path;
 mod search;
 mod shown;
 #[cfg(test)]
@@ -28,7 +30,7 @@ mod simulated;
 mod tests;
 mod window;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, hash::Hash, time::Duration};
 
 /// A moment, since the run began.
 pub(crate) type At = Duration;
@@ -37,9 +39,54 @@ pub(crate) type Session = u128;
 /// A fencing token.
 pub(crate) type Token = u64;
 
+/// An object, by what it is asked and answers: what a correct one does, one operation at a time.
+pub(crate) trait Object: Clone + PartialEq {
+    /// What people call it.
+    const KIND: &'static str;
+    /// The object's state.
+    type State: Clone + Eq + Hash;
+    /// What is reckoned once for a history.
+    type Known;
+
+    /// Reckons it.
+    fn know(history: &History<Self>) -> Self::Known;
+    /// The states that it may be in at first, the most likely one last.
+    fn first(known: &Self::Known) -> Vec<Self::State>;
+    /// Whether somebody was told what became of it, where it was answered.
+    fn is_told(&self) -> bool;
+    /// Whether it may have changed something where nobody knows its outcome; a look is then worth nothing.
+    fn may_change(&self) -> bool;
+    /// The number that it was given, if it is of those that only rise: of all that must have happened, the lowest is
+    /// next.
+    fn rank(&self) -> Option<u64>;
+    /// The last of those numbers that a state has given.
+    fn last(state: &Self::State) -> u64;
+    /// The number that it speaks of.
+    fn about(&self) -> Option<u64>;
+    /// Up to which of the `certain` operations it matters whether `op` happened, of whose outcome nobody knows. `ranks`
+    /// are theirs, rising.
+    fn matters(op: &Op<Self>, certain: &[&Op<Self>], ranks: &[u64]) -> Option<usize>;
+    /// What `op` does where time may have gone on to `horizon`, and no further.
+    fn step(state: &Self::State, op: &Op<Self>, known: &Self::Known, horizon: At) -> Step<Self::State>;
+    /// Whether `op`, of whose outcome nobody knows, can never happen any more.
+    fn is_past(state: &Self::State, op: &Op<Self>, known: &Self::Known) -> bool;
+    /// As people read it; `known` says that somebody was told.
+    fn words(&self, known: bool) -> String;
+}
+
+/// What an operation does to a state.
+pub(crate) enum Step<S> {
+    /// It cannot happen here.
+    Impossible,
+    /// It can, and changes nothing. There is no reason to put it off.
+    Observed,
+    /// It can, and this is then the state.
+    To(S),
+}
+
 /// One client's operation.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Op {
+pub(crate) struct Op<W = What> {
     /// Whose it is.
     pub(crate) session: Session,
     /// When it was sent, at the latest when its first attempt was.
@@ -47,10 +94,10 @@ pub(crate) struct Op {
     /// When it was answered; `None` where nobody knows what became of it.
     pub(crate) returned: Option<At>,
     /// What it was, and what it was answered.
-    pub(crate) what: What,
+    pub(crate) what: W,
 }
 
-/// Operations and their answers.
+/// What a lock is asked, and answers.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum What {
     /// An acquire that was granted.
@@ -96,43 +143,28 @@ pub(crate) enum What {
     },
 }
 
-impl What {
-    /// Whether it may have changed something where nobody knows its outcome; a look is then worth nothing.
-    fn may_change(&self) -> bool {
-        matches!(self, What::Granted { .. } | What::Asked | What::Released { .. })
-    }
-
-    /// The grant that it speaks of.
-    fn token(&self) -> Option<Token> {
-        match *self {
-            What::Granted { token, .. }
-            | What::Holds { token }
-            | What::Renewed { token, .. }
-            | What::Released { token }
-            | What::Lost { token }
-            | What::Refused { by: Some(token) }
-            | What::Read { held: Some((_, token)) } => Some(token),
-            What::Asked | What::Refused { by: None } | What::Read { held: None } => None,
-        }
-    }
-}
-
-impl Op {
+impl<W: Object> Op<W> {
     /// Whether it must have happened.
     fn is_certain(&self) -> bool {
-        self.returned.is_some() && self.what != What::Asked
+        self.returned.is_some() && self.what.is_told()
     }
 }
 
-/// All that was asked about one lock.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct History {
-    /// What the lock is called, for people.
+/// All that was asked about one object.
+#[derive(Clone, Debug)]
+pub(crate) struct History<W = What> {
+    /// What it is called, for people.
     pub(crate) name: String,
     /// In any order.
-    pub(crate) ops: Vec<Op>,
+    pub(crate) ops: Vec<Op<W>>,
     /// The earliest moment at which each session can have ended. Of one that is not named here nothing is known.
     pub(crate) sessions: BTreeMap<Session, At>,
+}
+
+impl<W> Default for History<W> {
+    fn default() -> History<W> {
+        History { name: String::new(), ops: Vec::new(), sessions: BTreeMap::new() }
+    }
 }
 
 /// What the search came to.
@@ -147,7 +179,7 @@ pub(crate) enum Verdict {
 }
 
 /// Judges a history, at the cost of at most `budget` configurations.
-pub(crate) fn check(history: &History, budget: usize) -> Verdict {
+pub(crate) fn check<W: Object>(history: &History<W>, budget: usize) -> Verdict {
     match search::search(history, budget) {
         search::Found::Order => Verdict::Linearizable,
         search::Found::None => Verdict::Violation(shown::text(&window::smallest(history, budget))),

@@ -7,6 +7,8 @@ mod bench;
 mod chaos;
 mod cluster;
 mod compare;
+mod config;
+mod elections;
 mod faults;
 #[cfg(test)]
 mod fixture;
@@ -17,14 +19,18 @@ mod page;
 mod peers;
 mod plan;
 mod proc;
+mod progress;
 mod ramp;
 mod report;
 mod run;
 mod safety;
+mod services;
 mod sweep;
 mod sweep_file;
 mod table;
 mod target;
+mod through;
+mod told;
 mod watch;
 mod workload;
 
@@ -47,7 +53,11 @@ These start a cluster of their own:
   wardlock-loadtest ramp --cluster --slo 'p99<10ms,errors<0.1%'
   wardlock-loadtest sweep --shards 1,4,16,64 --clients 64,256,1000
   wardlock-loadtest faults --kills 3 --pauses 3 --cuts 3 --rolling 1
-  wardlock-loadtest chaos --duration 60s";
+  wardlock-loadtest chaos --duration 60s
+  wardlock-loadtest watch-through --changes 100000 --failovers 10 --reconnects 3
+  wardlock-loadtest config --fill 10000
+  wardlock-loadtest elections --elections 100
+  wardlock-loadtest services --instances 10000 --kill 1000";
 
 /// Drives a Wardlock cluster, measures it and checks what it promises.
 #[derive(Parser)]
@@ -65,6 +75,14 @@ enum Command {
     Faults(Box<faults::Options>),
     Chaos(Box<chaos::Options>),
     Watch(Box<watch::Options>),
+    WatchThrough(Box<through::Options>),
+    Config(Box<config::Options>),
+    Elections(Box<elections::Options>),
+    #[command(hide = true)]
+    Candidates(elections::candidates::Options),
+    Services(Box<services::Options>),
+    #[command(hide = true)]
+    Instances(services::instances::Options),
     Report(page::Options),
     Compare(compare::Options),
     Plan(plan::Options),
@@ -81,6 +99,12 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Faults(options) => faults::command(&options).await,
         Command::Chaos(options) => chaos::command(&options).await,
         Command::Watch(options) => watch::command(&options).await,
+        Command::WatchThrough(options) => through::command(&options).await,
+        Command::Config(options) => config::command(&options).await,
+        Command::Elections(options) => elections::command(&options).await,
+        Command::Candidates(options) => elections::candidates::command(&options).await,
+        Command::Services(options) => services::command(&options).await,
+        Command::Instances(options) => services::instances::command(&options).await,
         Command::Report(options) => page::command(&options),
         Command::Compare(options) => compare::command(&options),
         Command::Plan(options) => plan::command(&options),

@@ -110,6 +110,10 @@ fn a_cluster_under_chaos_answers_as_one_lock_would_and_recovers() {
     assert!(outcome["operations"]["grants"].as_u64() > Some(200), "{}", outcome["operations"]);
     assert!(outcome["operations"]["repeated"].as_u64() > Some(0), "{}", outcome["operations"]);
     assert!(outcome["network"]["dropped"].as_u64() > Some(0), "{}", outcome["network"]);
+    let (paths, watched) = (&outcome["checked_paths"], &outcome["watched"]);
+    assert_eq!((&paths["violations"], &paths["undecided"], &watched["broken"]), (&0.into(), &0.into(), &0.into()));
+    assert!(paths["histories"].as_u64() > Some(8) && outcome["operations"]["elected"].as_u64() > Some(5), "{paths}");
+    assert!(watched["whole"].as_u64() > Some(40) && watched["resumed"].as_u64() > Some(3), "{watched}");
     let kill = outcome["sums"].as_array().unwrap().iter().find(|sum| sum["kind"] == "all").expect("all");
     assert!(kill["faults"].as_u64() >= Some(4) && kill["outage_s"]["max"].as_f64() > Some(0.2), "{kill}");
     assert!(said(&output).contains("all histories are linearizable"), "{}", said(&output));
@@ -126,6 +130,57 @@ fn a_run_that_shows_too_little_is_a_failed_one() {
     let text = said(&output);
     assert!(text.contains("of 9 reorder faults") && text.contains("operations/s while nothing was wrong"), "{text}");
     nothing_stays_but_logs(dir.path());
+}
+
+#[test]
+fn a_watch_is_told_everything_through_a_failover_and_a_reconnect() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let asked = ["watch-through", "--changes", "1500", "--failovers", "1", "--reconnects", "1", "--paths", "40"];
+    let output = loadtest(dir.path(), &asked).args(["--shards", "3"]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    nothing_stays(dir.path());
+    let outcome = written(dir.path()).expect("JSON");
+    assert_eq!((&outcome["told"], &outcome["reconnects"]), (&1_500.into(), &1.into()), "{outcome}");
+    assert_eq!(
+        (outcome["shards"].as_object().unwrap().len(), &outcome["wellAfterS"]["count"]),
+        (3, &1.into()),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn much_configuration_comes_back_with_its_history() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let asked = ["config", "--clients", "4", "--paths", "20", "--duration", "500ms", "--shards", "2", "--fill", "40"];
+    let output = loadtest(dir.path(), &asked).args(["--versions", "3"]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    nothing_stays(dir.path());
+    let outcome = written(dir.path()).expect("JSON");
+    assert!(outcome["reads"]["per_second"].as_f64() > Some(0.0) && outcome["writes"]["failed"] == 0, "{outcome}");
+    let filled = &outcome["filled"];
+    assert_eq!((&filled["kept_versions_least"], filled["nodes"].as_array().unwrap().len()), (&3.into(), 3), "{filled}");
+    assert!(filled["restart"]["well_after_s"].as_f64() > Some(0.0), "{filled}");
+}
+
+#[test]
+fn the_next_candidate_takes_over_from_who_is_killed_or_resigns() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let asked =
+        ["elections", "--elections", "6", "--clients", "3", "--candidates", "2", "--shards", "2", "--ttl", "4s"];
+    let output = loadtest(dir.path(), &asked).output().unwrap();
+    let outcome = written(dir.path()).unwrap_or_else(|| panic!("{}", said(&output)));
+    nothing_stays(dir.path());
+    assert!(outcome["afterKillS"]["count"].as_u64() >= Some(3), "{outcome}");
+    assert!(outcome["afterResignationS"]["count"].as_u64() >= Some(6), "{outcome}");
+    // How soon is a matter of the machine.
+    let failures = outcome["failures"].as_array().expect("a list");
+    assert!(
+        failures.iter().all(|failure| failure.as_str().is_some_and(|why| why.contains("which is more"))),
+        "{outcome}"
+    );
 }
 
 #[test]

@@ -1,10 +1,7 @@
-//! What all clients were told, name by name, until it has been checked.
+//! What all clients were told, name by name, until it has been checked: of locks and elections, and of paths of the
+//! configuration ([`Shelf`]); and what watches told of them ([`Told`]).
 //!
-//! A lock name is used for some seconds, by many, and then retired: nobody asks about it anew, and when the last
-//! who does has been answered, a last look is taken at it and its whole history goes to the checker. So the
-//! memory of a run does not grow with its length, and each verdict is about a history from its very beginning.
-//!
-//! The online check of [`Safety`] hears of everything as well, at once.
+//! The online check of [`Safety`] hears of all locks and elections as well, at once.
 
 use std::{
     collections::BTreeMap,
@@ -14,17 +11,18 @@ use std::{
 };
 
 use serde::Serialize;
+use wardlock_machine::{Key, Kind, Name as ObjectName};
 
+use super::shelf::Shelf;
 use crate::{
-    linear::{self, At, History, Op, Session, Verdict},
+    linear::{self, At, History, Op, Session, Verdict, What, path},
     safety::{Safety, certain},
+    told::{Content, Told},
     workload::Dice,
 };
 
-/// A name is used for at least and at most so long.
-const LIFE: (Duration, Duration) = (Duration::from_secs(6), Duration::from_secs(16));
-/// Or until so many operations were about it.
-const OPERATIONS: usize = 4_000;
+/// Of so many names of locks one is an election.
+const ELECTIONS: Name = 4;
 /// How many names the online check tells apart. A name's place is another's only long after its end.
 const PLACES: u64 = 4_096;
 /// How many configurations a verdict may cost.
@@ -39,7 +37,8 @@ const FORGOTTEN: Duration = Duration::from_secs(300);
 /// How many are opened between two such times.
 const OPENED: u64 = 1_000;
 
-/// One lock name of this run; names of a run are numbered.
+/// One name of this run, by its number: those of locks and elections are numbered together, those of paths by
+/// themselves.
 pub(super) type Name = u64;
 
 /// What is told and asked. Times are since the run began.
@@ -47,24 +46,15 @@ pub(super) struct Book {
     began: Instant,
     prefix: String,
     pub(super) safety: Safety,
-    /// The names in use.
-    current: Vec<Name>,
-    names: BTreeMap<Name, Known>,
-    next: Name,
+    /// Of locks and elections.
+    pub(super) locks: Shelf<What>,
+    pub(super) paths: Shelf<path::What>,
+    pub(super) told: Told,
     /// The earliest end of each session that there was.
     sessions: BTreeMap<Session, At>,
     /// Each client's present session.
     present: Vec<Session>,
     pub(super) counts: Counts,
-}
-
-#[derive(Default)]
-struct Known {
-    ops: Vec<Op>,
-    /// Who is about to ask, waits for an answer or holds it.
-    users: u32,
-    retired: Option<At>,
-    until: At,
 }
 
 /// What the clients did.
@@ -74,11 +64,17 @@ pub(super) struct Counts {
     pub(super) answered: u64,
     pub(super) reads: u64,
     pub(super) grants: u64,
+    /// Of these, of elections.
+    pub(super) elected: u64,
     pub(super) refused: u64,
     pub(super) renewed: u64,
     pub(super) released: u64,
     /// Releases and renewals that came too late.
     pub(super) lost: u64,
+    /// Looks at paths, changes of paths, and changes that were refused, since the path was another.
+    pub(super) path_reads: u64,
+    pub(super) changed: u64,
+    pub(super) mismatched: u64,
     /// Operations that nobody knows the outcome of.
     pub(super) unknown: u64,
     /// Operations that were refused, and so did not happen.
@@ -93,32 +89,49 @@ pub(super) struct Counts {
 }
 
 impl Book {
-    pub(super) fn new(names: usize, clients: u32, tag: u64) -> Book {
-        let mut book = Book {
+    /// Of so many names at once, of paths as of locks, so many clients and so many watches.
+    pub(super) fn new(names: usize, clients: u32, watches: usize, tag: u64) -> Book {
+        let mut dice = Dice::new(tag);
+        Book {
             began: Instant::now(),
-            prefix: format!("chaos/{tag:x}"),
+            prefix: format!("chaos/{tag:x}/"),
             safety: Safety::new(PLACES, clients),
-            current: vec![0; names],
-            names: BTreeMap::new(),
-            next: 0,
+            locks: Shelf::new(names, At::ZERO, &mut dice),
+            paths: Shelf::new(names, At::ZERO, &mut dice),
+            told: Told::new(watches),
             sessions: BTreeMap::new(),
             present: vec![0; clients as usize],
             counts: Counts::default(),
-        };
-        let mut dice = Dice::new(tag);
-        for slot in 0..names {
-            book.renew_slot(slot, &mut dice);
         }
-        book
     }
 
     pub(super) fn now(&self) -> At {
         self.began.elapsed()
     }
 
+    /// What all names start with.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// What a name is called.
     pub(super) fn called(&self, name: Name) -> String {
-        format!("{}/{name}", self.prefix)
+        format!("{}{name}", self.prefix)
+    }
+
+    /// Which name is called so.
+    pub(super) fn number(&self, called: &str) -> Option<Name> {
+        called.strip_prefix(&self.prefix)?.parse().ok()
+    }
+
+    /// Whether a name is an election's.
+    pub(super) fn is_election(name: Name) -> bool {
+        name % ELECTIONS == 0
+    }
+
+    /// The key of a lock or an election.
+    pub(super) fn key(&self, name: Name) -> Key {
+        Key { kind: kind(name), name: ObjectName::new(&self.called(name)).expect("short and not empty") }
     }
 
     /// Where the online check keeps it.
@@ -126,77 +139,70 @@ impl Book {
         name % PLACES
     }
 
-    fn renew_slot(&mut self, slot: usize, dice: &mut Dice) {
-        let now = self.now();
-        let name = self.next;
-        self.next += 1;
-        let life = LIFE.0 + (LIFE.1 - LIFE.0).mul_f64(dice.unit());
-        self.names.insert(name, Known { until: now + life, ..Known::default() });
-        self.safety.forget_name(Book::place(name));
-        self.current[slot] = name;
-    }
-
-    /// Some name in use, to ask about. [`Book::leave`] ends the use.
-    pub(super) fn any(&mut self, dice: &mut Dice) -> Name {
-        let slot = dice.below(self.current.len() as u64) as usize;
-        let now = self.now();
-        let known = self.names.get_mut(&self.current[slot]);
-        if let Some(known) = known.filter(|known| known.until <= now || known.ops.len() >= OPERATIONS) {
-            known.retired = Some(now);
-            self.renew_slot(slot, dice);
-        }
-        let name = self.current[slot];
-        if let Some(known) = self.names.get_mut(&name) {
-            known.users += 1;
+    /// Some lock or election in use, to ask about. [`Shelf::leave`] ends the use.
+    pub(super) fn any_lock(&mut self, dice: &mut Dice) -> Name {
+        let (name, is_new) = self.locks.any(self.began.elapsed(), dice);
+        if is_new {
+            self.safety.forget_name(Book::place(name));
         }
         name
     }
 
-    /// The names in use.
-    pub(super) fn in_use(&self) -> Vec<Name> {
-        self.current.clone()
+    /// Some path in use. [`Shelf::leave`] ends the use.
+    pub(super) fn any_path(&mut self, dice: &mut Dice) -> Name {
+        self.paths.any(self.began.elapsed(), dice).0
+    }
+
+    /// Something was asked about a lock or an election.
+    pub(super) fn record(&mut self, name: Name, op: Op) {
+        if let (Some(_), What::Granted { token, .. }) = (op.returned, &op.what) {
+            let called = self.called(name);
+            self.told.acknowledged(kind(name), &called, *token, Some(op.session));
+            self.counts.elected += u64::from(Book::is_election(name));
+        }
+        self.locks.record(name, op);
+    }
+
+    /// Something was asked about a path.
+    pub(super) fn record_path(&mut self, name: Name, op: Op<path::What>) {
+        if let (Some(_), path::What::Made { change, version, .. }) = (op.returned, op.what) {
+            let called = self.called(name);
+            let content = match change {
+                path::Change::Put(value) => Some(content(Some(value))),
+                path::Change::Delete => Some(content(None)),
+                // What it was is a matter of the path's history.
+                path::Change::Rollback(_) => None,
+            };
+            self.told.acknowledged(Kind::Config, &called, version, content);
+        }
+        self.paths.record(name, op);
     }
 
     /// Retires every name.
     pub(super) fn retire_all(&mut self) {
-        let now = self.now();
-        self.names.values_mut().for_each(|known| known.retired = known.retired.or(Some(now)));
-    }
-
-    pub(super) fn leave(&mut self, name: Name) {
-        if let Some(known) = self.names.get_mut(&name) {
-            known.users -= 1;
-        }
-    }
-
-    pub(super) fn record(&mut self, name: Name, op: Op) {
-        if let Some(known) = self.names.get_mut(&name) {
-            known.ops.push(op);
-        }
-    }
-
-    /// Retired names that nobody uses, at most so many: each is to be looked at once more and then closed.
-    pub(super) fn closing(&mut self, most: usize) -> Vec<Name> {
-        let idle = self.names.iter().filter(|(_, known)| known.retired.is_some() && known.users == 0);
-        let names: Vec<Name> = idle.map(|(name, _)| *name).take(most).collect();
-        for name in &names {
-            if let Some(known) = self.names.get_mut(name) {
-                known.users += 1;
-            }
-        }
-        names
-    }
-
-    /// The whole history of a name, which is then forgotten.
-    pub(super) fn close(&mut self, name: Name) -> History {
-        let ops = self.names.remove(&name).unwrap_or_default().ops;
-        let sessions = ops.iter().filter_map(|op| Some((op.session, *self.sessions.get(&op.session)?))).collect();
-        History { name: self.called(name), ops, sessions }
+        self.locks.retire_all();
+        self.paths.retire_all();
     }
 
     /// How many names are not checked yet.
     pub(super) fn open_names(&self) -> usize {
-        self.names.len()
+        self.locks.open_names() + self.paths.open_names()
+    }
+
+    /// The whole history of a lock or an election, which is then forgotten.
+    pub(super) fn close(&mut self, name: Name) -> History {
+        let ops = self.locks.close(name);
+        let sessions = ops.iter().filter_map(|op| Some((op.session, *self.sessions.get(&op.session)?))).collect();
+        let called = self.called(name);
+        self.told.close(kind(name), &called);
+        History { name: called, ops, sessions }
+    }
+
+    /// The same of a path.
+    pub(super) fn close_path(&mut self, name: Name) -> History<path::What> {
+        let called = self.called(name);
+        self.told.close(Kind::Config, &called);
+        History { name: called, ops: self.paths.close(name), sessions: BTreeMap::new() }
     }
 
     /// A client's session was opened by a request that was sent at `sent`.
@@ -246,7 +252,17 @@ impl Book {
     }
 }
 
-/// What the checker found.
+/// What a name of a lock or an election names.
+fn kind(name: Name) -> Kind {
+    if Book::is_election(name) { Kind::Election } else { Kind::Lock }
+}
+
+/// What a version of a path stands for, among all that watches tell.
+pub(super) fn content(value: Option<path::Value>) -> Content {
+    value.map_or(0, |value| u128::from(value) + 1)
+}
+
+/// What the checker found of locks and elections, or of paths.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Checked {
     /// Whole histories of names, and the operations in them.
@@ -261,43 +277,69 @@ pub(super) struct Checked {
 }
 
 impl Checked {
+    fn add(&mut self, operations: usize, verdict: Verdict, took: Duration) {
+        self.histories += 1;
+        self.operations += operations as u64;
+        self.slowest_ms = self.slowest_ms.max(took.as_secs_f64() * 1e3);
+        match verdict {
+            Verdict::Linearizable => {}
+            Verdict::Undecided => self.undecided += 1,
+            Verdict::Violation(text) => {
+                self.violations += 1;
+                if self.examples.len() < EXAMPLES {
+                    self.examples.push(text);
+                }
+            }
+        }
+    }
+}
+
+/// What the checker found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Found {
+    pub(super) locks: Checked,
+    pub(super) paths: Checked,
+}
+
+impl Found {
     /// Whether a run is a failed one already.
     pub(super) fn is_bad(&self) -> bool {
-        self.violations > 0 || self.undecided > 0
+        [&self.locks, &self.paths].iter().any(|checked| checked.violations > 0 || checked.undecided > 0)
     }
+}
+
+/// A whole history.
+pub(super) enum Whole {
+    Lock(History),
+    Path(History<path::What>),
 }
 
 /// Checks histories on a thread of its own.
 pub(super) struct Checker {
-    send: Option<mpsc::SyncSender<History>>,
-    found: Arc<Mutex<Checked>>,
+    send: Option<mpsc::SyncSender<Whole>>,
+    found: Arc<Mutex<Found>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Checker {
     pub(super) fn start() -> anyhow::Result<Checker> {
-        let (send, receive) = mpsc::sync_channel::<History>(WAITING);
-        let found: Arc<Mutex<Checked>> = Arc::default();
+        let (send, receive) = mpsc::sync_channel::<Whole>(WAITING);
+        let found: Arc<Mutex<Found>> = Arc::default();
         let into = Arc::clone(&found);
         let work = move || {
-            for history in receive {
+            for whole in receive {
                 let began = Instant::now();
-                let verdict = linear::check(&history, BUDGET);
-                let took = began.elapsed().as_secs_f64() * 1e3;
+                let (operations, verdict) = match &whole {
+                    Whole::Lock(history) => (history.ops.len(), linear::check(history, BUDGET)),
+                    Whole::Path(history) => (history.ops.len(), linear::check(history, BUDGET)),
+                };
+                let took = began.elapsed();
                 let mut into = into.lock().unwrap_or_else(PoisonError::into_inner);
-                into.histories += 1;
-                into.operations += history.ops.len() as u64;
-                into.slowest_ms = into.slowest_ms.max(took);
-                match verdict {
-                    Verdict::Linearizable => {}
-                    Verdict::Undecided => into.undecided += 1,
-                    Verdict::Violation(text) => {
-                        into.violations += 1;
-                        if into.examples.len() < EXAMPLES {
-                            into.examples.push(text);
-                        }
-                    }
-                }
+                let checked = match whole {
+                    Whole::Lock(_) => &mut into.locks,
+                    Whole::Path(_) => &mut into.paths,
+                };
+                checked.add(operations, verdict, took);
             }
         };
         let thread = std::thread::Builder::new().name("checker".to_owned()).spawn(work)?;
@@ -305,24 +347,24 @@ impl Checker {
     }
 
     /// Takes a history. Where too many wait, it has no verdict: a run that outruns its check has failed.
-    pub(super) fn take(&self, history: History) {
-        let taken = self.send.as_ref().is_some_and(|send| send.try_send(history).is_ok());
+    pub(super) fn take(&self, whole: Whole) {
+        let taken = self.send.as_ref().is_some_and(|send| send.try_send(whole).is_ok());
         if !taken {
-            self.found.lock().unwrap_or_else(PoisonError::into_inner).undecided += 1;
+            self.found.lock().unwrap_or_else(PoisonError::into_inner).locks.undecided += 1;
         }
     }
 
     /// So far.
-    pub(super) fn found(&self) -> Checked {
+    pub(super) fn found(&self) -> Found {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Everything, once all is checked.
-    pub(super) fn end(mut self) -> Checked {
+    pub(super) fn end(mut self) -> Found {
         drop(self.send.take());
         if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
             // Whatever it was about has no verdict.
-            self.found.lock().unwrap_or_else(PoisonError::into_inner).undecided += 1;
+            self.found.lock().unwrap_or_else(PoisonError::into_inner).locks.undecided += 1;
         }
         self.found()
     }
@@ -331,7 +373,6 @@ impl Checker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linear::What;
 
     fn op(session: Session, from: u64, to: u64, what: What) -> Op {
         let ms = Duration::from_millis;
@@ -340,28 +381,47 @@ mod tests {
 
     #[test]
     fn a_retired_names_history_is_whole_and_closed_once_nobody_uses_it() {
-        let (mut book, mut dice) = (Book::new(1, 1, 7), Dice::new(1));
+        let (mut book, mut dice) = (Book::new(1, 1, 1, 7), Dice::new(1));
         let ttl = Duration::from_secs(10);
         book.opened(0, 5, At::ZERO, ttl);
-        let name = book.any(&mut dice);
+        let name = book.any_lock(&mut dice);
         book.record(name, op(5, 1, 2, What::Granted { token: 1, lease: None }));
         book.record(name, op(6, 3, 4, What::Read { held: None }));
         book.retire_all();
-        assert!(book.closing(9).is_empty(), "somebody uses it");
-        book.leave(name);
-        assert_eq!(book.closing(9), [name]);
-        assert!(book.closing(9).is_empty(), "once");
+        assert!(book.locks.closing(9).is_empty(), "somebody uses it");
+        book.locks.leave(name);
+        assert_eq!(book.locks.closing(9), [name]);
+        assert!(book.locks.closing(9).is_empty(), "once");
         let history = book.close(name);
         assert_eq!((history.ops.len(), history.sessions.len()), (2, 1));
         let checker = Checker::start().unwrap();
-        checker.take(history);
-        let found = checker.end();
+        checker.take(Whole::Lock(history));
+        let found = checker.end().locks;
         assert_eq!((found.histories, found.violations, found.undecided), (1, 1, 0), "a look missed the holder");
+        assert!(book.told.settle().iter().any(|missing| missing.contains("never told of 1")), "no watch told of it");
+    }
+
+    #[test]
+    fn a_paths_history_is_checked_as_one() {
+        let (mut book, mut dice) = (Book::new(1, 1, 1, 7), Dice::new(1));
+        let name = book.any_path(&mut dice);
+        assert_eq!(book.number(&book.called(name)), Some(name));
+        let ms = Duration::from_millis;
+        let made = |at, version| {
+            let what = path::What::Made { change: path::Change::Put(9), expected: None, version };
+            Op { session: 1, invoked: ms(at), returned: Some(ms(at)), what }
+        };
+        book.record_path(name, made(1, 1));
+        book.record_path(name, made(2, 3));
+        let checker = Checker::start().unwrap();
+        checker.take(Whole::Path(book.close_path(name)));
+        let found = checker.end();
+        assert!(found.is_bad() && found.paths.violations == 1, "a version was left out");
     }
 
     #[test]
     fn a_sign_of_life_of_an_earlier_session_keeps_no_later_one_alive() {
-        let (mut book, ttl) = (Book::new(1, 1, 7), Duration::from_secs(10));
+        let (mut book, ttl) = (Book::new(1, 1, 1, 7), Duration::from_secs(10));
         book.opened(0, 5, At::ZERO, ttl);
         book.opened(0, 6, At::ZERO, Duration::ZERO);
         book.alive(0, 5, Duration::from_secs(3), ttl);

@@ -1,8 +1,13 @@
-//! One client's life: it opens a session, asks for locks, holds, renews and gives them back, and looks at others'.
+//! One client's life: it opens a session, asks for locks, holds, renews and gives them back, and looks at others'; it
+//! stands in elections and resigns; it reads and changes the configuration ([`paths`]).
 //!
 //! Now and then it misbehaves as clients do: it says nothing for longer than its TTL and then goes on as if it
 //! held its lock still; it dies and leaves everything behind; it loses an answer and repeats the request, with
 //! the same id, by another way. It tells the [`Book`] what it sent and heard, and nothing that it did not hear.
+
+mod paths;
+
+pub(super) use self::paths::number;
 
 use std::{
     sync::{
@@ -34,6 +39,8 @@ use crate::{
 const PERSISTENCE: Duration = Duration::from_secs(20);
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(3);
+/// So many percent of what a client does is about the configuration.
+const PATHS: f64 = 35.0;
 /// The pause before a queued request asks for its answer again, and after a refusal.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -66,7 +73,7 @@ impl World {
         let (key, sent, before) = {
             let book = self.book();
             let now = book.now();
-            (key(&book.called(name)), now, book.safety.reading(Book::place(name), now))
+            (book.key(name), now, book.safety.reading(Book::place(name), now))
         };
         let read = self.pool.any(dice).read(Query::Object { key }, ATTEMPT).await;
         let mut book = self.book();
@@ -75,7 +82,12 @@ impl World {
             book.counts.failed += 1;
             return None;
         };
-        let held = object.and_then(|object| object.holders.first().map(|held| held.lock_id));
+        let grant = object.and_then(|object| object.holders.into_iter().next());
+        if let Some(grant) = grant.as_ref().filter(|grant| grant.value != value(name, &grant.holder)) {
+            let (called, leader) = (book.called(name), grant.value.as_deref().unwrap_or("nobody"));
+            book.told.broken(format!("{called}, held by {}, names {leader} as its leader", grant.holder));
+        }
+        let held = grant.map(|held| held.lock_id);
         let held = held.map(|id| (id.session.0, id.token));
         let seen = held.map(|(session, token)| (session, token.0));
         book.safety.was_read(Book::place(name), before, seen.map(|(_, token)| token), now);
@@ -83,6 +95,11 @@ impl World {
         (book.counts.answered, book.counts.reads) = (book.counts.answered + 1, book.counts.reads + 1);
         Some(held)
     }
+}
+
+/// What an election says of its leader; a lock says nothing.
+fn value(name: Name, client: &str) -> Option<String> {
+    Book::is_election(name).then(|| format!("{client} leads"))
 }
 
 /// The key of a lock.
@@ -146,8 +163,7 @@ impl Actor {
     async fn open(&mut self) -> Option<Arc<Life>> {
         let world = Arc::clone(&self.world);
         let id = world.pool.any(&mut self.dice).new_session_id();
-        let holder =
-            Holder { client_id: format!("chaos-{}", self.number), ttl: millis(world.ttl), metadata: Metadata::new() };
+        let holder = Holder { client_id: self.client_id(), ttl: millis(world.ttl), metadata: Metadata::new() };
         let sent = world.book().now();
         match self.settle(Command::OpenSession { session: id, holder }, false).await {
             Settled::Answer(Outcome::Opened { .. }) => {
@@ -162,10 +178,18 @@ impl Actor {
         }
     }
 
+    fn client_id(&self) -> String {
+        format!("chaos-{}", self.number)
+    }
+
     async fn use_it(&mut self, life: &Arc<Life>) {
         while !self.world.stopped() && !life.over.load(Ordering::Relaxed) {
             sleep(self.dice.exponential(self.world.think)).await;
-            let name = self.world.book().any(&mut self.dice);
+            if self.dice.percent(PATHS) {
+                self.use_a_path(life.id.0).await;
+                continue;
+            }
+            let name = self.world.book().any_lock(&mut self.dice);
             let then = if self.dice.percent(40.0) {
                 let world = Arc::clone(&self.world);
                 world.look(name, life.id.0, &mut self.dice).await;
@@ -173,7 +197,7 @@ impl Actor {
             } else {
                 self.take_and_give(life, name).await
             };
-            self.world.book().leave(name);
+            self.world.book().locks.leave(name);
             if then == Then::Dies {
                 self.world.book().counts.died += 1;
                 if self.dice.percent(30.0) {
@@ -243,10 +267,11 @@ impl Actor {
             true => Duration::from_millis(50 + self.dice.below(1_500)),
             false => Duration::ZERO,
         };
-        let key = key(&self.world.book().called(name));
+        let key = self.world.book().key(name);
         let acquire = Acquire {
             lease: lease.map(millis),
             wait: millis(wait),
+            value: value(name, &self.client_id()),
             ..Acquire::new(life.id, self.request(), key.clone())
         };
         let (sent, asked) = {

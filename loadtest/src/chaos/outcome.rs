@@ -9,10 +9,10 @@ use super::{
     fault::Kind,
     strike::Struck,
 };
-use crate::{cluster::net::Carried, faults::Spread};
+use crate::{cluster::net::Carried, faults::Spread, told};
 
 /// The version of the document's form.
-pub(super) const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 2;
 
 /// All of it.
 #[derive(Debug, Serialize)]
@@ -26,7 +26,10 @@ pub(super) struct Outcome {
     pub(super) calm_s: f64,
     pub(super) calm_ops_per_s: f64,
     pub(super) operations: Counts,
+    /// Of locks and elections.
     pub(super) checked: Checked,
+    pub(super) checked_paths: Checked,
+    pub(super) watched: told::Sum,
     /// The online check's.
     pub(super) safety_violations: u64,
     pub(super) safety_examples: Vec<String>,
@@ -79,7 +82,7 @@ pub(super) fn by_kind(faults: &[Struck]) -> BTreeMap<Kind, u32> {
 
 /// As people read it.
 pub(super) fn text(outcome: &Outcome) -> String {
-    let Outcome { operations, checked, .. } = outcome;
+    let Outcome { operations, checked, checked_paths, watched, .. } = outcome;
     let mut text = format!(
         "\n{:<12} {:>6}   {:>9} {:>7} {:>7}   {:>9} {:>7}\n",
         "FAULT", "TIMES", "OUT P50", "P99", "MAX S", "WELL P50", "MAX S"
@@ -130,23 +133,42 @@ pub(super) fn text(outcome: &Outcome) -> String {
     let _ = writeln!(text, "{carried} datagrams carried, {dropped} dropped, {delayed} delayed");
     let _ = writeln!(
         text,
-        "{} histories of {} operations checked, the slowest in {:.0} ms: {} not linearizable, {} undecided; {} promises \
-         broken",
-        checked.histories,
-        checked.operations,
-        checked.slowest_ms,
-        checked.violations,
-        checked.undecided,
+        "of these {} elected; {} looks at paths, {} changes, {} refused from another version",
+        operations.elected, operations.path_reads, operations.changed, operations.mismatched,
+    );
+    for (of, checked) in [("locks and elections", checked), ("paths", checked_paths)] {
+        let _ = writeln!(
+            text,
+            "{} histories of {} operations of {of} checked, the slowest in {:.0} ms: {} not linearizable, {} undecided",
+            checked.histories, checked.operations, checked.slowest_ms, checked.violations, checked.undecided,
+        );
+    }
+    let _ = writeln!(
+        text,
+        "{} watches were told {} events and resumed {} times: {} histories whole, {} with one of {} gaps, {} laws broken; \
+         {} promises broken",
+        watched.watches,
+        watched.events,
+        watched.resumed,
+        watched.whole,
+        watched.with_gaps,
+        watched.gaps,
+        watched.broken,
         outcome.safety_violations,
     );
-    for example in checked.examples.iter().chain(&outcome.safety_examples) {
+    let examples = [&checked.examples, &checked_paths.examples, &watched.examples, &outcome.safety_examples];
+    for example in examples.into_iter().flatten() {
         let _ = writeln!(text, "\n{example}");
     }
     for failure in &outcome.failures {
         let _ = writeln!(text, "FAILED: {failure}");
     }
     if outcome.failures.is_empty() {
-        let _ = writeln!(text, "all histories are linearizable and no promise was broken; seed {}", outcome.seed);
+        let _ = writeln!(
+            text,
+            "all histories are linearizable, all watches whole and no promise was broken; seed {}",
+            outcome.seed
+        );
     } else {
         let _ = writeln!(text, "seed {}", outcome.seed);
     }

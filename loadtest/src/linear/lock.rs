@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{At, History, Op, Session, Token, What};
+use super::{At, History, Object, Op, Session, Step, Token, What};
 
 /// The state of the lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct State {
+pub(crate) struct State {
     /// No new grant has a token as low as this.
     last: Token,
     holder: Option<Holder>,
@@ -26,19 +26,9 @@ struct Holder {
     ends: At,
 }
 
-/// What an operation does to a state.
-pub(super) enum Step {
-    /// It cannot happen here.
-    Impossible,
-    /// It can, and changes nothing. There is no reason to put it off.
-    Observed,
-    /// It can, and this is then the state.
-    To(State),
-}
-
 /// When holdings may end, reckoned once for a history.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ends {
+pub(crate) struct Ends {
     sessions: BTreeMap<Session, At>,
     /// Of grants that were renewed: the end of the longest renewal.
     renewed: BTreeMap<Token, At>,
@@ -47,7 +37,7 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    pub(super) fn of(history: &History) -> Ends {
+    fn of(history: &History) -> Ends {
         let mut renewed = BTreeMap::new();
         for op in history.ops.iter().filter(|op| op.is_certain()) {
             if let What::Renewed { token, lease: Some(lease) } = op.what {
@@ -71,14 +61,88 @@ impl Ends {
     }
 }
 
-impl State {
-    /// The tokens above this are those of grants to come.
-    pub(super) fn last(&self) -> Token {
-        self.last
+impl Object for What {
+    const KIND: &'static str = "lock";
+    type State = State;
+    type Known = Ends;
+
+    fn know(history: &History) -> Ends {
+        Ends::of(history)
     }
 
-    /// What `op` does where time may have gone on to `horizon`, and no further.
-    pub(super) fn step(&self, op: &Op, ends: &Ends, horizon: At) -> Step {
+    fn first(_: &Ends) -> Vec<State> {
+        vec![State::default()]
+    }
+
+    fn is_told(&self) -> bool {
+        *self != What::Asked
+    }
+
+    fn may_change(&self) -> bool {
+        matches!(self, What::Granted { .. } | What::Asked | What::Released { .. })
+    }
+
+    fn rank(&self) -> Option<Token> {
+        match *self {
+            What::Granted { token, .. } => Some(token),
+            _ => None,
+        }
+    }
+
+    /// The tokens above this are those of grants to come.
+    fn last(state: &State) -> Token {
+        state.last
+    }
+
+    /// The grant that it speaks of.
+    fn about(&self) -> Option<Token> {
+        match *self {
+            What::Granted { token, .. }
+            | What::Holds { token }
+            | What::Renewed { token, .. }
+            | What::Released { token }
+            | What::Lost { token }
+            | What::Refused { by: Some(token) }
+            | What::Read { held: Some((_, token)) } => Some(token),
+            What::Asked | What::Refused { by: None } | What::Read { held: None } => None,
+        }
+    }
+
+    fn matters(op: &Op, certain: &[&Op], tokens: &[Token]) -> Option<usize> {
+        // Somebody may have seen a grant that its own client heard nothing of.
+        let stranger = |token: Token| tokens.binary_search(&token).is_err();
+        match op.what {
+            // The last that is heard of a session's hidden grant; before it, the grant may matter. One that nobody has
+            // seen anything of is left out: if it was granted, it was given back.
+            What::Asked => certain.iter().rposition(|told| match told.what {
+                What::Refused { by } => by.is_some_and(stranger),
+                What::Holds { token } => told.session == op.session && stranger(token),
+                What::Read { held: Some((holder, token)) } => holder == op.session && stranger(token),
+                _ => false,
+            }),
+            // What nobody speaks of and nobody was refused for can be left out.
+            What::Granted { token, .. } => certain
+                .iter()
+                .rposition(|told| told.what == What::Refused { by: None } || told.what.about() == Some(token)),
+            _ => Some(usize::MAX),
+        }
+    }
+
+    fn step(state: &State, op: &Op, ends: &Ends, horizon: At) -> Step<State> {
+        state.step(op, ends, horizon)
+    }
+
+    fn is_past(state: &State, op: &Op, _: &Ends) -> bool {
+        state.is_past(op)
+    }
+
+    fn words(&self, known: bool) -> String {
+        super::shown::of_lock(self, known)
+    }
+}
+
+impl State {
+    fn step(&self, op: &Op, ends: &Ends, horizon: At) -> Step<State> {
         let free = self.holder.as_ref().is_none_or(|holder| holder.ends <= horizon);
         let token = self.holder.as_ref().and_then(|holder| holder.token);
         match op.what {
@@ -108,8 +172,8 @@ impl State {
         }
     }
 
-    /// Whether `op` can never happen any more: its token has passed.
-    pub(super) fn is_past(&self, op: &Op) -> bool {
+    /// Whether its token has passed.
+    fn is_past(&self, op: &Op) -> bool {
         match op.what {
             What::Granted { token, .. } => token <= self.last,
             What::Released { token } => match &self.holder {
@@ -131,7 +195,7 @@ impl State {
 
     /// Somebody is told that this grant holds the lock, and perhaps whose it is. One that was not known until then
     /// may still be given back unfetched at any time.
-    fn seen(&self, session: Option<Session>, token: Token) -> Step {
+    fn seen(&self, session: Option<Session>, token: Token) -> Step<State> {
         let Some(holder) = &self.holder else { return Step::Impossible };
         if session.is_some_and(|session| session != holder.session) {
             return Step::Impossible;

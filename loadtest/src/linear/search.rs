@@ -1,22 +1,19 @@
 //! The search for an order.
 //!
-//! A configuration is which operations have happened, and the state of the lock. Whatever may be next is an
+//! A configuration is which operations have happened, and the state of the object. Whatever may be next is an
 //! operation that was sent before the first answer to any other that has not happened yet: that answer's time is
 //! the *horizon*. A configuration that was met before is not entered again.
 //!
 //! Three things keep histories of thousands of operations cheap:
 //! 1. What can be observed now and changes nothing is taken at once: whatever order there is, it stays one when
 //!    this comes first.
-//! 2. Tokens only rise, so of all grants that must have happened only the one with the lowest token can be next.
-//! 3. An acquire of unknown outcome that nobody has seen anything of is left out: if it was granted, it was
-//!    given back.
+//! 2. Tokens and versions only rise, so of all grants and changes that must have happened only the one with the lowest
+//!    can be next.
+//! 3. What nobody knows the outcome of is left out from where on it cannot matter any more.
 
 use std::collections::HashSet;
 
-use super::{
-    At, History, Op, Token, What,
-    lock::{Ends, State, Step},
-};
+use super::{At, History, Object, Op, Step};
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +26,10 @@ pub(super) enum Found {
 }
 
 /// Looks for an order of the history, through at most `budget` configurations.
-pub(super) fn search(history: &History, budget: usize) -> Found {
+pub(super) fn search<W: Object>(history: &History<W>, budget: usize) -> Found {
     let all = All::of(history);
     let mut seen = HashSet::new();
-    let mut open = vec![Config::default()];
+    let mut open: Vec<Config<W::State>> = W::first(&all.known).into_iter().map(Config::begin).collect();
     while let Some(mut config) = open.pop() {
         let Some(horizon) = all.observe(&mut config) else { return Found::Order };
         if seen.contains(&config) {
@@ -48,20 +45,20 @@ pub(super) fn search(history: &History, budget: usize) -> Found {
 }
 
 /// A history, made ready.
-struct All<'a> {
+struct All<'a, W: Object> {
     /// What must have happened, in the order in which it was sent.
-    certain: Vec<&'a Op>,
+    certain: Vec<&'a Op<W>>,
     /// What may have, and up to which of the certain ones it matters.
-    perhaps: Vec<(&'a Op, usize)>,
-    /// Of the certain grants, rising.
-    tokens: Vec<Token>,
-    ends: Ends,
+    perhaps: Vec<(&'a Op<W>, usize)>,
+    /// Of the certain ones, rising.
+    ranks: Vec<u64>,
+    known: W::Known,
 }
 
 /// See the [module](self).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Config {
-    state: State,
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Config<S> {
+    state: S,
     /// All certain operations before this one have happened.
     first: usize,
     /// And of those from it on, these.
@@ -70,40 +67,19 @@ struct Config {
     perhaps: Bits,
 }
 
-impl<'a> All<'a> {
-    fn of(history: &'a History) -> All<'a> {
-        let mut certain: Vec<&Op> = history.ops.iter().filter(|op| op.is_certain()).collect();
+impl<'a, W: Object> All<'a, W> {
+    fn of(history: &'a History<W>) -> All<'a, W> {
+        let mut certain: Vec<&Op<W>> = history.ops.iter().filter(|op| op.is_certain()).collect();
         certain.sort_by_key(|op| (op.invoked, op.returned));
-        let mut tokens: Vec<Token> = certain.iter().filter_map(|op| granted(op)).collect();
-        tokens.sort_unstable();
-        // Somebody may have seen a grant that its own client heard nothing of.
-        let stranger = |token: Token| tokens.binary_search(&token).is_err();
-        // The last that is heard of a session's hidden grant; before it, the grant may matter.
-        let told_of = |session| {
-            certain.iter().rposition(|op| match op.what {
-                What::Refused { by } => by.is_some_and(stranger),
-                What::Holds { token } => op.session == session && stranger(token),
-                What::Read { held: Some((holder, token)) } => holder == session && stranger(token),
-                _ => false,
-            })
-        };
-        let mut perhaps = Vec::new();
-        for op in history.ops.iter().filter(|op| !op.is_certain() && op.what.may_change()) {
-            let until = match op.what {
-                What::Asked => told_of(op.session),
-                // What nobody speaks of and nobody was refused for can be left out.
-                What::Granted { token, .. } => certain.iter().rposition(|certain| {
-                    certain.what == What::Refused { by: None } || certain.what.token() == Some(token)
-                }),
-                _ => Some(usize::MAX),
-            };
-            perhaps.extend(until.map(|until| (op, until)));
-        }
-        All { certain, perhaps, tokens, ends: Ends::of(history) }
+        let mut ranks: Vec<u64> = certain.iter().filter_map(|op| op.what.rank()).collect();
+        ranks.sort_unstable();
+        let uncertain = history.ops.iter().filter(|op| !op.is_certain() && op.what.may_change());
+        let perhaps = uncertain.filter_map(|op| Some((op, W::matters(op, &certain, &ranks)?))).collect();
+        All { certain, perhaps, ranks, known: W::know(history) }
     }
 
     /// The certain operations that may be next, and the horizon; `None` where all have happened.
-    fn next(&self, config: &Config) -> Option<(Vec<usize>, At)> {
+    fn next(&self, config: &Config<W::State>) -> Option<(Vec<usize>, At)> {
         let (mut next, mut horizon) = (Vec::new(), None);
         for (n, op) in self.certain.iter().enumerate().skip(config.first) {
             if config.further.has(n - config.first) {
@@ -121,16 +97,16 @@ impl<'a> All<'a> {
     }
 
     /// Lets everything happen that changes nothing. Returns the horizon; `None` where all have happened.
-    fn observe(&self, config: &mut Config) -> Option<At> {
+    fn observe(&self, config: &mut Config<W::State>) -> Option<At> {
         loop {
             let (next, horizon) = self.next(config)?;
-            let step = |n: usize| config.state.step(self.certain[n], &self.ends, horizon);
+            let step = |n: usize| W::step(&config.state, self.certain[n], &self.known, horizon);
             let observed: Vec<usize> = next.into_iter().filter(|n| matches!(step(*n), Step::Observed)).collect();
             if observed.is_empty() {
                 // What cannot happen any more makes no two configurations of one.
                 let past = |n: &usize| {
                     let (op, until) = self.perhaps[*n];
-                    config.first > until || config.state.is_past(op)
+                    config.first > until || W::is_past(&config.state, op, &self.known)
                 };
                 let past: Vec<usize> = (0..self.perhaps.len()).filter(past).collect();
                 past.into_iter().for_each(|n| config.perhaps.set(n));
@@ -141,12 +117,12 @@ impl<'a> All<'a> {
     }
 
     /// Every configuration that may follow; the most likely one last.
-    fn expand(&self, config: &Config, horizon: At, into: &mut Vec<Config>) {
+    fn expand(&self, config: &Config<W::State>, horizon: At, into: &mut Vec<Config<W::State>>) {
         for (n, (op, _)) in self.perhaps.iter().enumerate() {
             if config.perhaps.has(n) || op.invoked > horizon || self.overtakes(config, op) {
                 continue;
             }
-            if let Step::To(state) = config.state.step(op, &self.ends, horizon) {
+            if let Step::To(state) = W::step(&config.state, op, &self.known, horizon) {
                 let mut next = Config { state, ..config.clone() };
                 next.perhaps.set(n);
                 into.push(next);
@@ -159,7 +135,7 @@ impl<'a> All<'a> {
             if self.overtakes(config, op) {
                 continue;
             }
-            if let Step::To(state) = config.state.step(op, &self.ends, horizon) {
+            if let Step::To(state) = W::step(&config.state, op, &self.known, horizon) {
                 let mut next = Config { state, ..config.clone() };
                 next.happened(n);
                 into.push(next);
@@ -167,21 +143,18 @@ impl<'a> All<'a> {
         }
     }
 
-    /// Whether a lower token must have been granted before.
-    fn overtakes(&self, config: &Config, op: &Op) -> bool {
-        let above = self.tokens.partition_point(|token| *token <= config.state.last());
-        granted(op).is_some_and(|token| self.tokens.get(above).is_some_and(|lowest| *lowest < token))
+    /// Whether a lower one must have happened before.
+    fn overtakes(&self, config: &Config<W::State>, op: &Op<W>) -> bool {
+        let above = self.ranks.partition_point(|rank| *rank <= W::last(&config.state));
+        op.what.rank().is_some_and(|rank| self.ranks.get(above).is_some_and(|lowest| *lowest < rank))
     }
 }
 
-fn granted(op: &Op) -> Option<Token> {
-    match op.what {
-        What::Granted { token, .. } => Some(token),
-        _ => None,
+impl<S> Config<S> {
+    fn begin(state: S) -> Config<S> {
+        Config { state, first: 0, further: Bits::default(), perhaps: Bits::default() }
     }
-}
 
-impl Config {
     fn happened(&mut self, n: usize) {
         self.further.set(n - self.first);
         let whole = self.further.leading();

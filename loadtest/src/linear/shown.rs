@@ -2,21 +2,26 @@
 
 use std::fmt::Write;
 
-use super::{History, Op, Session, What};
+use super::{History, Object, Session, What};
 
 /// The most operations that are shown.
 const LINES: usize = 40;
 
 /// These operations cannot all have been answered so.
-pub(super) fn text(history: &History) -> String {
-    let mut text = format!("lock {}: no order of these operations is possible\n", history.name);
+pub(super) fn text<W: Object>(history: &History<W>) -> String {
+    let mut text = format!("{} {}: no order of these operations is possible\n", W::KIND, history.name);
     for op in history.ops.iter().take(LINES) {
         let returned = match op.returned {
             Some(at) => format!("{:>12.6}", at.as_secs_f64()),
             None => format!("{:>12}", "…"),
         };
         let invoked = op.invoked.as_secs_f64();
-        let _ = writeln!(text, "  {invoked:>12.6} to {returned} s  session {}  {}", name(op.session), words(op));
+        let _ = writeln!(
+            text,
+            "  {invoked:>12.6} to {returned} s  session {}  {}",
+            name(op.session),
+            op.what.words(op.returned.is_some())
+        );
     }
     if history.ops.len() > LINES {
         let _ = writeln!(text, "  and {} more", history.ops.len() - LINES);
@@ -37,10 +42,11 @@ fn name(session: Session) -> String {
     format!("{:08x}", session as u32)
 }
 
-fn words(op: &Op) -> String {
+/// What a lock was asked and answered.
+pub(super) fn of_lock(what: &What, known: bool) -> String {
     let lease = |lease: &Option<std::time::Duration>| lease.map_or_else(String::new, |lease| format!(" for {lease:?}"));
-    let known = if op.returned.is_some() { "" } else { " (perhaps)" };
-    match &op.what {
+    let known = if known { "" } else { " (perhaps)" };
+    match what {
         What::Granted { token, lease: own } => format!("acquire: granted token {token}{}{known}", lease(own)),
         What::Asked => "acquire: outcome unknown".to_owned(),
         What::Refused { by: Some(token) } => format!("acquire: refused, token {token} holds it"),

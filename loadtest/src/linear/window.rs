@@ -6,7 +6,7 @@
 //! certain is the answer.
 
 use super::{
-    At, History, Op,
+    At, History, Object, Op,
     search::{Found, search},
 };
 
@@ -16,7 +16,7 @@ const BUDGET: usize = 3_000;
 const TRIES: usize = 500;
 
 /// A history without an order that is as small as can be found, from one without an order.
-pub(super) fn smallest(history: &History, budget: usize) -> History {
+pub(super) fn smallest<W: Object>(history: &History<W>, budget: usize) -> History<W> {
     let cut = first_impossible(history, budget);
     // What only looks makes the others matter: the fewer of those are left the fewer ways there are to try.
     let cut = fewest(cut, budget, |op| !op.what.may_change());
@@ -25,7 +25,7 @@ pub(super) fn smallest(history: &History, budget: usize) -> History {
 }
 
 /// As few certain operations of those as can be.
-fn fewest(mut cut: History, budget: usize, of: impl Fn(&Op) -> bool) -> History {
+fn fewest<W: Object>(mut cut: History<W>, budget: usize, of: impl Fn(&Op<W>) -> bool) -> History<W> {
     let mut left: Vec<usize> = (0..cut.ops.len()).filter(|n| cut.ops[*n].is_certain() && of(&cut.ops[*n])).collect();
     let (mut size, mut tries) = (left.len(), 0);
     while size > 0 && tries < TRIES {
@@ -48,7 +48,7 @@ fn fewest(mut cut: History, budget: usize, of: impl Fn(&Op) -> bool) -> History 
 }
 
 /// Up to the earliest answer with which there is no order.
-fn first_impossible(history: &History, budget: usize) -> History {
+fn first_impossible<W: Object>(history: &History<W>, budget: usize) -> History<W> {
     let mut answers: Vec<At> = history.ops.iter().filter(|op| op.is_certain()).filter_map(|op| op.returned).collect();
     answers.sort_unstable();
     // The first that is possible is before the first; all of it is not.
@@ -67,7 +67,7 @@ fn first_impossible(history: &History, budget: usize) -> History {
 }
 
 /// As it was known at this moment.
-fn until(history: &History, moment: At) -> History {
+fn until<W: Object>(history: &History<W>, moment: At) -> History<W> {
     let mut cut = history.clone();
     cut.ops.retain(|op| op.invoked <= moment);
     for op in &mut cut.ops {
@@ -76,11 +76,11 @@ fn until(history: &History, moment: At) -> History {
     cut
 }
 
-/// The certain operations, and of the others those about the same grants.
-fn only_what_matters(mut history: History) -> History {
-    let tokens: Vec<_> = history.ops.iter().filter(|op| op.is_certain()).filter_map(|op| op.what.token()).collect();
+/// The certain operations, and of the others those about the same numbers.
+fn only_what_matters<W: Object>(mut history: History<W>) -> History<W> {
+    let about: Vec<_> = history.ops.iter().filter(|op| op.is_certain()).filter_map(|op| op.what.about()).collect();
     history.ops.retain(|op| {
-        op.is_certain() || (op.what.may_change() && op.what.token().is_some_and(|token| tokens.contains(&token)))
+        op.is_certain() || (op.what.may_change() && op.what.about().is_some_and(|token| about.contains(&token)))
     });
     history.ops.sort_by_key(|op| (op.invoked, op.returned));
     history
