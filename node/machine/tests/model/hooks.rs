@@ -364,7 +364,11 @@ impl Act {
             request,
             key: key.clone(),
             url: format!("https://h.example/{url}"),
-            patterns: vec![Pattern { kind: Kind::Config, name: format!("p{}", url % 3), prefix: url.is_multiple_of(2) }],
+            patterns: vec![Pattern {
+                kind: Kind::Config,
+                name: format!("p{}", url % 3),
+                prefix: url.is_multiple_of(2),
+            }],
             secret: Secret::new(format!("a secret of its own {url}")),
             cursor: cursor(positions.map(u64::from)),
         };
