@@ -155,7 +155,6 @@ fn what_is_not_there() {
         ("GET", "/nothing"),
         ("GET", "/locksmith"),
         ("GET", "/l%6Fcks/a"),
-        ("GET", "/services/a"),
         ("GET", "/configs"),
         ("POST", "/locks:acquire"),
         ("POST", "/txn"),

@@ -34,7 +34,7 @@ use std::{
 use serde_json::{Value, json};
 
 pub(super) use self::described::{Described, delete, get, post, put};
-use super::{batch, cluster, config, elections, fence, locks, sessions, watch};
+use super::{batch, cluster, config, elections, fence, locks, services, sessions, watch, webhooks};
 
 /// Every call, in the order of the rooms.
 fn calls() -> Vec<Described> {
@@ -43,7 +43,9 @@ fn calls() -> Vec<Described> {
         sessions::spec::calls(),
         elections::spec::calls(),
         config::spec::calls(),
+        services::spec::calls(),
         watch::spec::calls(),
+        webhooks::spec::calls(),
         fence::spec::calls(),
         batch::spec::calls(),
         cluster::spec::calls(),
@@ -52,11 +54,13 @@ fn calls() -> Vec<Described> {
 }
 
 /// What the calls are grouped by.
-const TAGS: [(&str, &str); 8] = [
+const TAGS: [(&str, &str); 10] = [
     ("locks", "Exclusive, shared and semaphore locks with fair queues, leases and fencing tokens."),
     ("sessions", "One session for each client, for the whole cluster: what it holds lives as long as it does."),
     ("elections", "Who leads, and the queue of those who would."),
     ("configuration", "Values by path, with versions, compare-and-set, history and rollback."),
+    ("services", "Instances by service: where they are, how they fare, and for how long they are there."),
+    ("webhooks", "What happens, told to a URL: signed, at least once, in order for each name. Off by default."),
     ("events", "What happens, in order and once, from any token on."),
     ("fencing", "Whether a token belongs to a grant that is held now."),
     ("batch", "Many calls in one request."),

@@ -1,6 +1,6 @@
 //! Webhooks: what happens, told to a URL.
 //!
-//! `POST /webhooks` says what by the names of `/watch`'s parameters (`lock`, `election`, `config`, `prefix` with `kind`),
+//! `POST /webhooks` says what by the names of `/watch`'s parameters (`lock`, `election`, `config`, `service`, `prefix` with `kind`),
 //! each a text or a list, and from where on by `since`, a watch's token; without one from now on. It answers the
 //! webhook's `secret`, once: by it the target knows a delivery (see [`webhook`](crate::webhook)). With an
 //! `Idempotency-Key` the secret is the caller's to give, so that a repeat is answered the same one.
@@ -10,6 +10,7 @@
 
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 use wardlock_machine::{
     Answer, Command, Cursor, DeadLetter, HookView, Key, Name, Outcome, Pattern, Query, Secret, SetHook, SettleDead,
     WallMs, limits,
@@ -22,6 +23,7 @@ use super::{
     call::{Call, Params},
     documents,
     input::missing,
+    openapi::shapes,
     outcome,
     path::PREFIX,
     problem::Problem,
@@ -34,8 +36,10 @@ use crate::{
     webhook::Refused,
 };
 
+pub(super) mod spec;
+
 /// What says which events are meant.
-const WATCHED: [&str; 5] = ["lock", "election", "config", "kind", "prefix"];
+const WATCHED: [&str; 6] = ["lock", "election", "config", "service", "kind", "prefix"];
 
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Problem {
@@ -165,30 +169,36 @@ fn other() -> Problem {
 }
 
 /// The answer to a new webhook: the only one that has its secret.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = WebhookMade)]
 struct Made<'a> {
+    #[schema(value_type = shapes::Name)]
     webhook_id: &'a Name,
     url: &'a str,
     patterns: Vec<PatternDoc<'a>>,
     secret: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Webhooks)]
 struct Listing<'a> {
     webhooks: Vec<HookDoc<'a>>,
     /// Where the next page starts: ask again with `after` this. Null on the last page.
+    #[schema(required, value_type = Option<shapes::Name>)]
     next: Option<&'a Name>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = DeadLetters)]
 struct DeadLetters {
     dead_letters: Vec<LetterDoc>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = DeadLettersSettled)]
 struct Settled {
     success: bool,
     /// How many it was about.
@@ -196,7 +206,8 @@ struct Settled {
 }
 
 /// What a webhook is told.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = WebhookPattern)]
 struct PatternDoc<'a> {
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -218,15 +229,18 @@ fn views(patterns: &[Pattern]) -> Vec<PatternDoc<'_>> {
 }
 
 /// A webhook, without its secret.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Webhook)]
 pub(super) struct HookDoc<'a> {
+    #[schema(value_type = shapes::Name)]
     webhook_id: &'a Name,
     url: &'a str,
     patterns: Vec<PatternDoc<'a>>,
     created_at: Rfc3339,
     /// `delivering`, or `failing` where the last attempt failed.
     status: &'static str,
+    #[schema(required)]
     last_error: Option<&'a str>,
     delivered: u64,
     failed_attempts: u64,
@@ -236,6 +250,7 @@ pub(super) struct HookDoc<'a> {
     /// Dead letters that were not kept, for want of room.
     lost_dead_letters: u64,
     /// Up to where everything is delivered or dead: a watch's token.
+    #[schema(required, value_type = Option<shapes::WatchToken>)]
     token: Option<Text<WatchToken>>,
 }
 
@@ -259,13 +274,17 @@ impl<'a> From<&'a HookView> for HookDoc<'a> {
 }
 
 /// A dead letter.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = DeadLetter)]
 pub(super) struct LetterDoc {
     delivery_id: String,
     attempts: u32,
     error: String,
+    #[schema(required)]
     died_at: Option<Rfc3339>,
+    /// What a watch tells of it; of a gap, `{"event": "compacted"}`.
+    #[schema(value_type = Object)]
     event: serde_json::Value,
 }
 

@@ -86,6 +86,7 @@ pub(in super::super) fn calls() -> Vec<Described> {
             .tagged(200, false)
             .answers_nothing(304, "The caller has it.")
             .tagged(304, true)
+            .may_be_stale()
             .refuses(&["no-such-path", "no-such-version"]),
         delete("delete_config", "/config/{path}", "Takes a path's value away")
             .about("That is a version, too. The earlier ones stay for a while.")
@@ -112,7 +113,8 @@ pub(in super::super) fn calls() -> Vec<Described> {
             .query::<shapes::Prefix>("prefix", json!("payments/"), "Only paths that start so.")
             .pages::<shapes::Prefix>(json!("payments/limit"))
             .reads()
-            .answers::<Listing<'_>>(200, "A page.", json!({"configs": [listed()], "next": null, "token": TOKEN})),
+            .answers::<Listing<'_>>(200, "A page.", json!({"configs": [listed()], "next": null, "token": TOKEN}))
+            .may_be_stale(),
     ];
     calls.into_iter().map(|call| call.tag("configuration")).collect()
 }

@@ -120,6 +120,7 @@ pub(in super::super) fn calls() -> Vec<Described> {
         get("lock", "/locks/{lockName}", "Shows a lock, its holders and its queue")
             .reads()
             .answers::<LockView>(200, "The first holder, then all of them.", lock())
+            .may_be_stale()
             .refuses(&["lock-free"]),
         get("locks", "/locks", "Lists the locks that are held or waited for")
             .about(
@@ -131,7 +132,8 @@ pub(in super::super) fn calls() -> Vec<Described> {
             .query::<shapes::SessionId>("session", json!(SESSION_ID), "Only those that it holds or waits for.")
             .pages::<shapes::Prefix>(json!("orders/41"))
             .reads()
-            .answers::<Locks>(200, "A page.", json!({"locks": [lock()], "next": null, "token": TOKEN})),
+            .answers::<Locks>(200, "A page.", json!({"locks": [lock()], "next": null, "token": TOKEN}))
+            .may_be_stale(),
     ];
     calls.into_iter().map(|call| call.tag("locks")).collect()
 }

@@ -90,6 +90,10 @@ impl Described {
     fn place(&mut self, place: &'static str) {
         let (schema, example) = match place {
             "sessionId" => (self.schema::<shapes::SessionId>(), json!("00010000000000000000000000009f3c")),
+            "instanceId" => {
+                self.codes.insert("invalid-name");
+                (self.schema::<shapes::Label>(), json!("i-1"))
+            }
             "shard" => (json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}), json!(1)),
             _ => {
                 self.codes.insert("invalid-name");
@@ -291,6 +295,20 @@ impl Described {
             answer["headers"][name] = json!({"required": required, "schema": schema, "description": about});
         }
         self
+    }
+
+    /// Any replica may answer it, where its caller allows that. Its answers are described before.
+    pub(in super::super) fn may_be_stale(self) -> Described {
+        let age = json!({"type": "string", "pattern": r"^([0-9]+\.[0-9]{3}|unknown)$"});
+        let about = "With `consistency=stale`: how many seconds old the answer may be, or `unknown`.";
+        self.query::<shapes::Consistency>("consistency", json!("stale"), "`stale`: any replica may answer, at once.")
+            .query::<shapes::MaxAge>(
+                "maxAge",
+                json!(2),
+                "With `consistency=stale`: how old the answer may be at the most.",
+            )
+            .refuses(&["too-stale"])
+            .with_header(200, "Wardlock-Age", false, age, about)
     }
 
     /// The version that an answer is about.

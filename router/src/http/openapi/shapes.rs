@@ -4,12 +4,12 @@ use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
         KnownFormat, Object, RefOr, Schema, SchemaFormat, Type,
-        schema::{AdditionalProperties, ObjectBuilder},
+        schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder},
     },
 };
 use wardlock_machine::{Millis, limits};
 
-use super::super::{call, render, watch};
+use super::super::{call, consistency, render, watch};
 
 macro_rules! shape {
     ($($(#[$doc:meta])* $vis:vis struct $name:ident = $schema:expr;)*) => {$(
@@ -112,6 +112,33 @@ shape! {
     /// Of no version.
     pub(crate) struct Star = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["*"]));
 
+    /// Of an instance.
+    pub(crate) struct Address = text(1, limits::ADDRESS_BYTES)
+        .pattern(Some(r"^[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*$"))
+        .description(Some("A host name or an IP address, without a port. IPv6 addresses are taken, too."))
+        .examples(["10.0.0.7"]);
+
+    /// Of an instance.
+    pub(crate) struct Port = whole(1, u16::MAX.into());
+
+    /// Of an instance.
+    pub(crate) struct Weight = whole(0, u16::MAX.into());
+
+    /// Of a webhook.
+    pub(crate) struct Url = text(1, limits::HOOK_URL_BYTES)
+        .pattern(Some(r"^https?://[A-Za-z0-9.-]+(:[1-9][0-9]{0,3})?(/[A-Za-z0-9/._-]*)?$"))
+        .description(Some("http or https, with a host, without a user."));
+
+    /// Of a webhook.
+    pub(crate) struct Secret = text(limits::HOOK_SECRET_BYTES_MIN, limits::HOOK_SECRET_BYTES);
+
+    /// Of a read.
+    pub(crate) struct Consistency =
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["linearizable", "stale"]));
+
+    /// Of a stale read.
+    pub(crate) struct MaxAge = seconds(Millis(0), consistency::MAX_AGE);
+
     /// Of a node.
     pub(crate) struct NodeId = whole(1, u32::MAX.into());
 }
@@ -152,6 +179,28 @@ impl PartialSchema for render::Seconds {
 }
 
 impl ToSchema for render::Seconds {}
+
+/// What an instance can be chosen by.
+pub(crate) struct Tags;
+
+impl PartialSchema for Tags {
+    fn schema() -> RefOr<Schema> {
+        let tags = ArrayBuilder::new().items(Label::schema()).max_items(Some(limits::TAGS));
+        RefOr::T(Schema::Array(tags.build()))
+    }
+}
+
+impl ToSchema for Tags {}
+
+/// How an instance fares; healthy are those that are not critical.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase", as = InstanceHealth)]
+#[expect(dead_code, reason = "a shape")]
+pub(crate) enum Health {
+    Passing,
+    Warning,
+    Critical,
+}
 
 /// How a lock is held.
 #[derive(ToSchema)]

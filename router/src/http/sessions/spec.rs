@@ -45,6 +45,7 @@ pub(in super::super) fn calls() -> Vec<Described> {
         get("session", "/sessions/{sessionId}", "Shows a session")
             .reads()
             .answers::<SessionDoc<'_>>(200, "With what its home's leader remembers.", session())
+            .may_be_stale()
             .refuses(&["session-ended", "unknown-session"]),
         delete("close_session", "/sessions/{sessionId}", "Ends a session and frees what it holds")
             .about("To end it again is no error.")
@@ -60,7 +61,8 @@ pub(in super::super) fn calls() -> Vec<Described> {
             .about("In the order of their ids, over all shards; without `lastHeartbeat`.")
             .pages::<shapes::SessionId>(json!(SESSION_ID))
             .reads()
-            .answers::<Sessions<'_>>(200, "A page.", json!({"sessions": [session()], "next": null})),
+            .answers::<Sessions<'_>>(200, "A page.", json!({"sessions": [session()], "next": null}))
+            .may_be_stale(),
     ];
     calls.into_iter().map(|call| call.tag("sessions")).collect()
 }

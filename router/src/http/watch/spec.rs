@@ -27,15 +27,26 @@ enum Name {
     Put,
     /// A path has none.
     Deleted,
+    /// An election's leader has given it another value.
+    Proclaimed,
+    /// A candidate waits for its turn to lead.
+    Enrolled,
+    /// An instance of a service is registered, or what was registered by its id is replaced.
+    Registered,
+    /// An instance is registered no more.
+    Deregistered,
+    /// An instance fares otherwise.
+    Health,
 }
 
 /// What it happened to.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-enum Kind {
+pub(in super::super) enum Kind {
     Lock,
     Election,
     Config,
+    Service,
 }
 
 /// Something that happened. Which members it has follows from `event`.
@@ -61,6 +72,17 @@ pub(super) struct Event {
     permits: Option<u32>,
     /// Of an election.
     candidate_id: Option<String>,
+    /// Of a proclamation: since when it leads.
+    elected_at: Option<Rfc3339>,
+    /// Of a candidate.
+    priority: Option<i32>,
+    /// Of a service.
+    instance_id: Option<String>,
+    address: Option<String>,
+    port: Option<u16>,
+    tags: Option<Vec<String>>,
+    weight: Option<u16>,
+    health: Option<shapes::Health>,
     /// Why a grant has ended.
     reason: Option<String>,
     #[schema(value_type = Option<shapes::Version>)]
@@ -89,6 +111,7 @@ pub(in super::super) fn calls() -> Vec<Described> {
             .query_each::<shapes::Name>("lock", json!("orders/42"), "A lock.")
             .query_each::<shapes::Name>("election", json!("scheduler"), "An election.")
             .query_each::<shapes::Name>("config", json!("payments/limit"), "A path of the configuration.")
+            .query_each::<shapes::Name>("service", json!("payments"), "A service.")
             .query_each::<shapes::Prefix>("prefix", json!("orders/"), "Whatever starts so; all, where it is empty.")
             .query_each::<Kind>("kind", json!("lock"), "Of what kind the prefixes are; all kinds where it is not said.")
             .query::<shapes::WatchToken>("since", json!(TOKEN), "A token, of an event, a page or a list; else from now on.")
