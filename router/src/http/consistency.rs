@@ -14,7 +14,7 @@ use super::{Gateway, backend::Backend, call::Params, problem::Problem, render::T
 use crate::client::WatchToken;
 
 /// The largest bound.
-const MAX_AGE: Millis = Millis(3_600_000);
+pub(super) const MAX_AGE: Millis = Millis(3_600_000);
 
 /// How a read is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -318,13 +318,16 @@ impl<'a> From<&'a Candidate> for CandidateView<'a> {
 }
 
 /// The answer to a leader that has proclaimed something.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Proclaimed)]
 pub(super) struct ProclaimedView<'a> {
     success: bool,
     leader_id: &'a str,
     elected_at: Rfc3339,
+    #[schema(value_type = shapes::LockId)]
     lock_id: Text<LockId>,
+    #[schema(value_type = shapes::FencingToken)]
     fencing_token: Token,
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 use wardlock_machine::{
     Answer, Command, Deregistered, EndReason, Health, Holder, InstanceSpec, InstanceView, Key, Metadata, Millis, Name,
     Outcome, Query, Register, Registered, Revision, SessionId, What, limits,
@@ -23,12 +24,15 @@ use super::{
     call::Call,
     config::flag,
     input::{self, Fields},
+    openapi::shapes,
     outcome,
     problem::Problem,
     render::{Rfc3339, Seconds, Text},
     reply::Reply,
 };
 use crate::client::WatchToken;
+
+pub(super) mod spec;
 
 /// How long the closing of a session that nobody needs any more is tried; it runs out by itself anyway.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -329,55 +333,88 @@ fn tags(fields: &mut Fields) -> Result<Vec<String>, Problem> {
 }
 
 /// A service and how many instances it has.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Service)]
 pub(super) struct ServiceDoc<'a> {
+    #[schema(value_type = shapes::Name)]
     pub(super) service: &'a Name,
     pub(super) total: u32,
+    /// Those that are not critical.
     pub(super) healthy: u32,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Services)]
 struct ServiceList<'a> {
     services: Vec<ServiceDoc<'a>>,
     /// Where the next page starts: ask again with `after` this. Null on the last page.
+    #[schema(required, value_type = Option<shapes::Name>)]
     next: Option<&'a Name>,
     /// From where to watch so as to miss nothing that happens behind this page. Absent where the page is stale.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = shapes::WatchToken)]
     token: Option<Text<WatchToken>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ServicePage)]
 struct Page<'a> {
     #[serde(flatten)]
     service: ServiceDoc<'a>,
     instances: Vec<InstanceDoc<'a>>,
     /// Where the next page starts: ask again with `after` this. Null on the last page.
+    #[schema(required, value_type = Option<shapes::InstanceId>)]
     next: Option<&'a Name>,
+    #[schema(value_type = shapes::Revision)]
     revision: Revision,
     /// From where to watch so as to miss nothing that happens behind this page. Absent where the page is stale.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = shapes::WatchToken)]
     token: Option<Text<WatchToken>>,
 }
 
 /// An instance.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Instance)]
 pub(super) struct InstanceDoc<'a> {
+    #[schema(value_type = shapes::Name)]
     service: &'a Name,
+    #[schema(value_type = shapes::InstanceId)]
     instance_id: &'a Name,
+    #[schema(value_type = shapes::Address)]
     address: &'a str,
+    #[schema(value_type = shapes::Port)]
     port: u16,
+    #[schema(value_type = shapes::Tags)]
     tags: &'a [String],
+    #[schema(value_type = shapes::Weight)]
     weight: u16,
+    #[schema(value_type = shapes::Metadata)]
     metadata: &'a Metadata,
+    #[schema(value_type = shapes::InstanceHealth)]
     health: &'static str,
+    #[schema(value_type = shapes::SessionId)]
     session_id: Text<SessionId>,
     /// What keeps it: a session of its client's, or its own time to live.
+    #[schema(value_type = BoundTo)]
     bound_to: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl: Option<Seconds>,
     registered_at: Rfc3339,
+    #[schema(value_type = shapes::Revision)]
     revision: Revision,
+}
+
+/// What keeps an instance.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "a shape")]
+enum BoundTo {
+    /// A session of its client's.
+    Session,
+    /// Its own time to live.
+    Ttl,
 }
 
 impl<'a> InstanceDoc<'a> {
@@ -403,7 +440,8 @@ impl<'a> InstanceDoc<'a> {
 }
 
 /// The answer to a registration.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Registered)]
 struct Done<'a> {
     success: bool,
     #[serde(flatten)]
@@ -411,25 +449,35 @@ struct Done<'a> {
 }
 
 /// The answer to a heartbeat.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Heartbeat)]
 struct Beat<'a> {
     success: bool,
+    #[schema(value_type = shapes::Name)]
     service: &'a Name,
+    #[schema(value_type = shapes::InstanceId)]
     instance_id: &'a Name,
+    #[schema(value_type = shapes::SessionId)]
     session_id: Text<SessionId>,
     ttl: Seconds,
+    #[schema(value_type = shapes::InstanceHealth)]
     health: &'static str,
+    #[schema(value_type = shapes::Revision)]
     revision: Revision,
 }
 
 /// The answer to a deregistration.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Deregistered)]
 struct Gone<'a> {
     success: bool,
+    #[schema(value_type = shapes::Name)]
     service: &'a Name,
+    #[schema(value_type = shapes::InstanceId)]
     instance_id: &'a Name,
+    #[schema(value_type = shapes::Revision)]
     revision: Revision,
 }
 

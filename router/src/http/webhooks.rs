@@ -1,7 +1,7 @@
 //! Webhooks: what happens, told to a URL.
 //!
-//! `POST /webhooks` says what by the names of `/watch`'s parameters (`lock`, `election`, `config`, `prefix` with `kind`),
-//! each a text or a list, and from where on by `since`, a watch's token; without one from now on. It answers the
+//! `POST /webhooks` says what by the names of `/watch`'s parameters (`lock`, `election`, `config`, `service`, `prefix`
+//! with `kind`), each a text or a list, and from where on by `since`, a watch's token; without one from now on. It answers the
 //! webhook's `secret`, once: by it the target knows a delivery (see [`webhook`](crate::webhook)). With an
 //! `Idempotency-Key` the secret is the caller's to give, so that a repeat is answered the same one.
 //!
@@ -10,6 +10,7 @@
 
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 use wardlock_machine::{
     Answer, Command, Cursor, DeadLetter, HookView, Key, Name, Outcome, Pattern, Query, Secret, SetHook, SettleDead,
     WallMs, limits,
@@ -22,6 +23,7 @@ use super::{
     call::{Call, Params},
     documents,
     input::missing,
+    openapi::shapes,
     outcome,
     path::PREFIX,
     problem::Problem,
@@ -34,8 +36,10 @@ use crate::{
     webhook::Refused,
 };
 
+pub(super) mod spec;
+
 /// What says which events are meant.
-const WATCHED: [&str; 5] = ["lock", "election", "config", "kind", "prefix"];
+const WATCHED: [&str; 6] = ["lock", "election", "config", "service", "kind", "prefix"];
 
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Problem {
@@ -165,30 +169,37 @@ fn other() -> Problem {
 }
 
 /// The answer to a new webhook: the only one that has its secret.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = NewWebhook)]
 struct Made<'a> {
+    #[schema(value_type = shapes::WebhookId)]
     webhook_id: &'a Name,
+    #[schema(value_type = shapes::Url)]
     url: &'a str,
     patterns: Vec<PatternDoc<'a>>,
+    #[schema(value_type = shapes::Secret)]
     secret: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Webhooks)]
 struct Listing<'a> {
     webhooks: Vec<HookDoc<'a>>,
     /// Where the next page starts: ask again with `after` this. Null on the last page.
+    #[schema(required, value_type = Option<shapes::WebhookId>)]
     next: Option<&'a Name>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct DeadLetters {
     dead_letters: Vec<LetterDoc>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = SettledDeadLetters)]
 struct Settled {
     success: bool,
     /// How many it was about.
@@ -196,12 +207,16 @@ struct Settled {
 }
 
 /// What a webhook is told.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = WebhookPattern)]
 struct PatternDoc<'a> {
+    #[schema(value_type = watch::spec::Kind)]
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shapes::Name>)]
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shapes::Prefix>)]
     prefix: Option<&'a str>,
 }
 
@@ -218,24 +233,33 @@ fn views(patterns: &[Pattern]) -> Vec<PatternDoc<'_>> {
 }
 
 /// A webhook, without its secret.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Webhook)]
 pub(super) struct HookDoc<'a> {
+    #[schema(value_type = shapes::WebhookId)]
     webhook_id: &'a Name,
+    #[schema(value_type = shapes::Url)]
     url: &'a str,
     patterns: Vec<PatternDoc<'a>>,
     created_at: Rfc3339,
     /// `delivering`, or `failing` where the last attempt failed.
+    #[schema(value_type = spec::Status)]
     status: &'static str,
+    #[schema(required)]
     last_error: Option<&'a str>,
+    #[schema(value_type = shapes::Count)]
     delivered: u64,
+    #[schema(value_type = shapes::Count)]
     failed_attempts: u64,
     dead_letters: u32,
     /// Dead letters that are being delivered once more.
     redriven: u32,
     /// Dead letters that were not kept, for want of room.
+    #[schema(value_type = shapes::Count)]
     lost_dead_letters: u64,
     /// Up to where everything is delivered or dead: a watch's token.
+    #[schema(required, value_type = Option<shapes::WatchToken>)]
     token: Option<Text<WatchToken>>,
 }
 
@@ -259,13 +283,17 @@ impl<'a> From<&'a HookView> for HookDoc<'a> {
 }
 
 /// A dead letter.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = DeadLetter)]
 pub(super) struct LetterDoc {
     delivery_id: String,
     attempts: u32,
     error: String,
+    #[schema(required)]
     died_at: Option<Rfc3339>,
+    /// As a watch tells it; or `{"event": "compacted"}`: some of what happened is no longer kept.
+    #[schema(value_type = serde_json::Map<String, serde_json::Value>)]
     event: serde_json::Value,
 }
 

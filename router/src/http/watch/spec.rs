@@ -27,15 +27,26 @@ enum Name {
     Put,
     /// A path has none.
     Deleted,
+    /// A leader has another value.
+    Proclaimed,
+    /// An election has one more candidate.
+    Enrolled,
+    /// A service has an instance, or that says other things of itself.
+    Registered,
+    /// An instance is gone.
+    Deregistered,
+    /// An instance fares otherwise.
+    Health,
 }
 
 /// What it happened to.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-enum Kind {
+pub(in super::super) enum Kind {
     Lock,
     Election,
     Config,
+    Service,
 }
 
 /// Something that happened. Which members it has follows from `event`.
@@ -61,7 +72,23 @@ pub(super) struct Event {
     permits: Option<u32>,
     /// Of an election.
     candidate_id: Option<String>,
-    /// Why a grant has ended.
+    /// Since when a leader leads that has proclaimed something.
+    elected_at: Option<Rfc3339>,
+    #[schema(value_type = Option<shapes::Priority>)]
+    priority: (),
+    #[schema(value_type = Option<shapes::InstanceId>)]
+    instance_id: (),
+    #[schema(value_type = Option<shapes::Address>)]
+    address: (),
+    #[schema(value_type = Option<shapes::Port>)]
+    port: (),
+    #[schema(value_type = Option<shapes::Tags>)]
+    tags: (),
+    #[schema(value_type = Option<shapes::Weight>)]
+    weight: (),
+    #[schema(value_type = Option<shapes::InstanceHealth>)]
+    health: (),
+    /// Why a grant or an instance has ended.
     reason: Option<String>,
     #[schema(value_type = Option<shapes::Version>)]
     version: (),
@@ -89,6 +116,7 @@ pub(in super::super) fn calls() -> Vec<Described> {
             .query_each::<shapes::Name>("lock", json!("orders/42"), "A lock.")
             .query_each::<shapes::Name>("election", json!("scheduler"), "An election.")
             .query_each::<shapes::Name>("config", json!("payments/limit"), "A path of the configuration.")
+            .query_each::<shapes::Name>("service", json!("payments"), "A service, with all its instances.")
             .query_each::<shapes::Prefix>("prefix", json!("orders/"), "Whatever starts so; all, where it is empty.")
             .query_each::<Kind>("kind", json!("lock"), "Of what kind the prefixes are; all kinds where it is not said.")
             .query::<shapes::WatchToken>("since", json!(TOKEN), "A token, of an event, a page or a list; else from now on.")
