@@ -3,12 +3,17 @@
 A request that asks to wait for a month is answered in a month, a watch without `wait` is a stream that does not end, and
 a write that its caller gives a tenth of a second may be a 504 on a busy machine. All are right, and no test of the
 description. So waits are cut short, a watch has one, and a patience that is valid is no shorter than two seconds.
+
+Two parameters that are good each by itself may exclude each other, which no schema of OpenAPI can say: of those the
+second is left out.
 """
 
 import schemathesis
 
 LONGEST = 0.2
 PATIENCE = 2.0
+# The largest `maxAge`.
+OLDEST = 3600
 # Any request may carry headers of others: to refuse those would refuse every proxy's.
 UNKNOWN = "x-schemathesis-unknown-property"
 
@@ -18,6 +23,13 @@ def number(value):
         return None if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         return None
+
+
+def stale_or_no_age(query):
+    """`maxAge` goes with `consistency=stale` only."""
+    age = number(query.get("maxAge"))
+    if query.get("consistency", "linearizable") == "linearizable" and age is not None and 0 <= age <= OLDEST:
+        del query["maxAge"]
 
 
 @schemathesis.hook
@@ -30,6 +42,8 @@ def before_call(ctx, case, kwargs):
     if isinstance(case.body, dict) and isinstance(case.body.get("wait"), (int, float)):
         if not isinstance(case.body["wait"], bool) and case.body["wait"] > LONGEST:
             case.body["wait"] = LONGEST
+    if case.query:
+        stale_or_no_age(case.query)
     patience = number((case.headers or {}).get("X-Wardlock-Timeout"))
     if patience is not None and 0.1 <= patience < PATIENCE:
         case.headers["X-Wardlock-Timeout"] = str(PATIENCE)

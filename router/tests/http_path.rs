@@ -155,6 +155,7 @@ fn what_is_not_there() {
         ("GET", "/nothing"),
         ("GET", "/locksmith"),
         ("GET", "/l%6Fcks/a"),
+        ("GET", "/services/a/b"),
         ("GET", "/configs"),
         ("POST", "/locks:acquire"),
         ("POST", "/txn"),

@@ -248,7 +248,7 @@ async fn a_service_is_listed_in_pages() {
     instance.as_object_mut().unwrap().remove("success");
     let expected = json!({
         "service": "pay/eu", "total": 5, "healthy": 3, "instances": [instance], "next": "i-1", "revision": 12,
-        "token": TOKEN,
+        "token": "AQEBAQU0k7EF",
     });
     assert_eq!((status, answer), (200, expected));
     let asked = Query::Service { key: key(), healthy: true, tag: Some("a".into()), after: Some("h".into()), limit: 1 };
@@ -258,7 +258,7 @@ async fn a_service_is_listed_in_pages() {
     fake.answers(Answer::Service(none));
     let (status, answer) = send(&fake.gateway(), "GET", "/api/v1/services/x", "").await;
     let expected = json!({
-        "service": "x", "total": 0, "healthy": 0, "instances": [], "next": null, "revision": 0, "token": TOKEN,
+        "service": "x", "total": 0, "healthy": 0, "instances": [], "next": null, "revision": 0, "token": "AQEBAQU0k7EF",
     });
     assert_eq!((status, answer), (200, expected));
 }
@@ -269,7 +269,9 @@ async fn services_are_listed_and_an_instance_is_shown() {
     let web = ServiceView { service: name("web"), total: 4, healthy: 2 };
     fake.answers(Answer::Services(vec![web]));
     let (status, answer) = send(&fake.gateway(), "GET", "/api/v1/services?prefix=w&after=v&limit=1", "").await;
-    let expected = json!({"services": [{"service": "web", "total": 4, "healthy": 2}], "next": "web", "token": TOKEN});
+    let expected = json!({
+        "services": [{"service": "web", "total": 4, "healthy": 2}], "next": "web", "token": "AQEBAQU0k7EF",
+    });
     assert_eq!((status, answer), (200, expected));
     fake.answers(Answer::Instance(Some(view(SESSION, true, 10_000)))).answers(Answer::Instance(None));
     let (status, answer) = send(&fake.gateway(), "GET", INSTANCE, "").await;

@@ -1,7 +1,8 @@
 //! `POST /batch`: many independent calls in one request.
 //!
 //! They run concurrently, in no order; the answers stand in the order of the calls, each with the status
-//! and the body that it would have had alone, and with `ageMs` where it may be old. A batch is no transaction. Streams and batches cannot be in it.
+//! and the body that it would have had alone, and with `ageMs` where it may be old. A batch is no transaction. Streams
+//! and batches cannot be in it.
 
 use futures_util::future::join_all;
 use http::Method;

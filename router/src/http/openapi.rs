@@ -59,9 +59,9 @@ const TAGS: [(&str, &str); 10] = [
     ("sessions", "One session for each client, for the whole cluster: what it holds lives as long as it does."),
     ("elections", "Who leads, and the queue of those who would."),
     ("configuration", "Values by path, with versions, compare-and-set, history and rollback."),
-    ("services", "Instances by service: where they are, how they fare, and for how long they are there."),
-    ("webhooks", "What happens, told to a URL: signed, at least once, in order for each name. Off by default."),
+    ("services", "Instances, registered for as long as a session or they themselves live, and found by whoever asks."),
     ("events", "What happens, in order and once, from any token on."),
+    ("webhooks", "The same events, told to a URL: signed, at least once, in order, with dead letters."),
     ("fencing", "Whether a token belongs to a grant that is held now."),
     ("batch", "Many calls in one request."),
     ("cluster", "The cluster itself, its probes, its metrics and this document."),
@@ -135,11 +135,12 @@ impl Document {
     }
 }
 
-const ABOUT: &str = "A distributed lock service: locks, sessions, elections, configuration and events.
+const ABOUT: &str = "A distributed lock service: locks, sessions, elections, configuration, services and events.
 
 Refusals are problem documents (RFC 9457) with a stable `code`; a refused or malformed request changes nothing. A body \
 is one JSON object; a field that is `null` counts as absent, and one that is not known is refused. Times are RFC 3339 \
 in UTC, lengths of time are seconds and may have a fraction. A name in a path is opaque once it is decoded; a slash in \
 it is `%2F`. Lengths of texts are in bytes of UTF-8. Every `GET` answers `HEAD`, too; another method than those that a \
 path has is answered by 405 `method-not-allowed` with `Allow`, a path that is not here by 404 `unknown-path`. Where a \
-certificate is asked for, TLS does so.";
+certificate is asked for, TLS does so. Reads are linearizable unless they ask for `consistency=stale`; then \
+`Wardlock-Age` says how old the answer may be.";

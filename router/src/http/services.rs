@@ -334,11 +334,12 @@ fn tags(fields: &mut Fields) -> Result<Vec<String>, Problem> {
 
 /// A service and how many instances it has.
 #[derive(Serialize, ToSchema)]
-#[schema(as = ServiceSummary)]
+#[schema(as = Service)]
 pub(super) struct ServiceDoc<'a> {
     #[schema(value_type = shapes::Name)]
     pub(super) service: &'a Name,
     pub(super) total: u32,
+    /// Those that are not critical.
     pub(super) healthy: u32,
 }
 
@@ -351,24 +352,24 @@ struct ServiceList<'a> {
     next: Option<&'a Name>,
     /// From where to watch so as to miss nothing that happens behind this page. Absent where the page is stale.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<shapes::WatchToken>)]
+    #[schema(value_type = shapes::WatchToken)]
     token: Option<Text<WatchToken>>,
 }
 
 #[derive(Serialize, ToSchema)]
-#[schema(as = Service)]
+#[schema(as = ServicePage)]
 struct Page<'a> {
     #[serde(flatten)]
     service: ServiceDoc<'a>,
     instances: Vec<InstanceDoc<'a>>,
     /// Where the next page starts: ask again with `after` this. Null on the last page.
-    #[schema(required, value_type = Option<shapes::Name>)]
+    #[schema(required, value_type = Option<shapes::InstanceId>)]
     next: Option<&'a Name>,
     #[schema(value_type = shapes::Revision)]
     revision: Revision,
     /// From where to watch so as to miss nothing that happens behind this page. Absent where the page is stale.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<shapes::WatchToken>)]
+    #[schema(value_type = shapes::WatchToken)]
     token: Option<Text<WatchToken>>,
 }
 
@@ -379,25 +380,41 @@ struct Page<'a> {
 pub(super) struct InstanceDoc<'a> {
     #[schema(value_type = shapes::Name)]
     service: &'a Name,
-    #[schema(value_type = shapes::Label)]
+    #[schema(value_type = shapes::InstanceId)]
     instance_id: &'a Name,
+    #[schema(value_type = shapes::Address)]
     address: &'a str,
+    #[schema(value_type = shapes::Port)]
     port: u16,
+    #[schema(value_type = shapes::Tags)]
     tags: &'a [String],
+    #[schema(value_type = shapes::Weight)]
     weight: u16,
     #[schema(value_type = shapes::Metadata)]
     metadata: &'a Metadata,
-    #[schema(value_type = shapes::Health)]
+    #[schema(value_type = shapes::InstanceHealth)]
     health: &'static str,
     #[schema(value_type = shapes::SessionId)]
     session_id: Text<SessionId>,
     /// What keeps it: a session of its client's, or its own time to live.
+    #[schema(value_type = BoundTo)]
     bound_to: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl: Option<Seconds>,
     registered_at: Rfc3339,
     #[schema(value_type = shapes::Revision)]
     revision: Revision,
+}
+
+/// What keeps an instance.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "a shape")]
+enum BoundTo {
+    /// A session of its client's.
+    Session,
+    /// Its own time to live.
+    Ttl,
 }
 
 impl<'a> InstanceDoc<'a> {
@@ -434,17 +451,17 @@ struct Done<'a> {
 /// The answer to a heartbeat.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = Heartbeaten)]
+#[schema(as = Heartbeat)]
 struct Beat<'a> {
     success: bool,
     #[schema(value_type = shapes::Name)]
     service: &'a Name,
-    #[schema(value_type = shapes::Label)]
+    #[schema(value_type = shapes::InstanceId)]
     instance_id: &'a Name,
     #[schema(value_type = shapes::SessionId)]
     session_id: Text<SessionId>,
     ttl: Seconds,
-    #[schema(value_type = shapes::Health)]
+    #[schema(value_type = shapes::InstanceHealth)]
     health: &'static str,
     #[schema(value_type = shapes::Revision)]
     revision: Revision,
@@ -458,7 +475,7 @@ struct Gone<'a> {
     success: bool,
     #[schema(value_type = shapes::Name)]
     service: &'a Name,
-    #[schema(value_type = shapes::Label)]
+    #[schema(value_type = shapes::InstanceId)]
     instance_id: &'a Name,
     #[schema(value_type = shapes::Revision)]
     revision: Revision,

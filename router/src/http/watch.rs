@@ -168,7 +168,7 @@ pub(super) fn patterns(params: &mut super::call::Params) -> Result<Vec<Pattern>,
         return Err(Problem::field("kind", "kind goes with prefix; an empty prefix means all"));
     }
     if patterns.is_empty() {
-        let detail = "say what to watch: lock, election or config with a name, or prefix";
+        let detail = "say what to watch: lock, election, config or service with a name, or prefix";
         return Err(Problem::invalid("missing-parameter", detail));
     }
     Ok(patterns)

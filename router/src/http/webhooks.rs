@@ -1,7 +1,7 @@
 //! Webhooks: what happens, told to a URL.
 //!
-//! `POST /webhooks` says what by the names of `/watch`'s parameters (`lock`, `election`, `config`, `service`, `prefix` with `kind`),
-//! each a text or a list, and from where on by `since`, a watch's token; without one from now on. It answers the
+//! `POST /webhooks` says what by the names of `/watch`'s parameters (`lock`, `election`, `config`, `service`, `prefix`
+//! with `kind`), each a text or a list, and from where on by `since`, a watch's token; without one from now on. It answers the
 //! webhook's `secret`, once: by it the target knows a delivery (see [`webhook`](crate::webhook)). With an
 //! `Idempotency-Key` the secret is the caller's to give, so that a repeat is answered the same one.
 //!
@@ -171,12 +171,14 @@ fn other() -> Problem {
 /// The answer to a new webhook: the only one that has its secret.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = WebhookMade)]
+#[schema(as = NewWebhook)]
 struct Made<'a> {
-    #[schema(value_type = shapes::Name)]
+    #[schema(value_type = shapes::WebhookId)]
     webhook_id: &'a Name,
+    #[schema(value_type = shapes::Url)]
     url: &'a str,
     patterns: Vec<PatternDoc<'a>>,
+    #[schema(value_type = shapes::Secret)]
     secret: &'a str,
 }
 
@@ -185,20 +187,19 @@ struct Made<'a> {
 struct Listing<'a> {
     webhooks: Vec<HookDoc<'a>>,
     /// Where the next page starts: ask again with `after` this. Null on the last page.
-    #[schema(required, value_type = Option<shapes::Name>)]
+    #[schema(required, value_type = Option<shapes::WebhookId>)]
     next: Option<&'a Name>,
 }
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = DeadLetters)]
 struct DeadLetters {
     dead_letters: Vec<LetterDoc>,
 }
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = DeadLettersSettled)]
+#[schema(as = SettledDeadLetters)]
 struct Settled {
     success: bool,
     /// How many it was about.
@@ -209,10 +210,13 @@ struct Settled {
 #[derive(Serialize, ToSchema)]
 #[schema(as = WebhookPattern)]
 struct PatternDoc<'a> {
+    #[schema(value_type = watch::spec::Kind)]
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shapes::Name>)]
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shapes::Prefix>)]
     prefix: Option<&'a str>,
 }
 
@@ -233,21 +237,26 @@ fn views(patterns: &[Pattern]) -> Vec<PatternDoc<'_>> {
 #[serde(rename_all = "camelCase")]
 #[schema(as = Webhook)]
 pub(super) struct HookDoc<'a> {
-    #[schema(value_type = shapes::Name)]
+    #[schema(value_type = shapes::WebhookId)]
     webhook_id: &'a Name,
+    #[schema(value_type = shapes::Url)]
     url: &'a str,
     patterns: Vec<PatternDoc<'a>>,
     created_at: Rfc3339,
     /// `delivering`, or `failing` where the last attempt failed.
+    #[schema(value_type = spec::Status)]
     status: &'static str,
     #[schema(required)]
     last_error: Option<&'a str>,
+    #[schema(value_type = shapes::Count)]
     delivered: u64,
+    #[schema(value_type = shapes::Count)]
     failed_attempts: u64,
     dead_letters: u32,
     /// Dead letters that are being delivered once more.
     redriven: u32,
     /// Dead letters that were not kept, for want of room.
+    #[schema(value_type = shapes::Count)]
     lost_dead_letters: u64,
     /// Up to where everything is delivered or dead: a watch's token.
     #[schema(required, value_type = Option<shapes::WatchToken>)]
@@ -283,8 +292,8 @@ pub(super) struct LetterDoc {
     error: String,
     #[schema(required)]
     died_at: Option<Rfc3339>,
-    /// What a watch tells of it; of a gap, `{"event": "compacted"}`.
-    #[schema(value_type = Object)]
+    /// As a watch tells it; or `{"event": "compacted"}`: some of what happened is no longer kept.
+    #[schema(value_type = serde_json::Map<String, serde_json::Value>)]
     event: serde_json::Value,
 }
 

@@ -159,7 +159,7 @@ fn all_queries() -> Vec<Query> {
 }
 
 fn all_messages() -> Vec<Message> {
-    let (group, key) = (GroupId(3), machine::key(0));
+    let group = GroupId(3);
     let session = machine::session(1);
     let addresses = Node { quic: "h:1".into(), http: Some("h:2".into()), domain: None };
     let mut bodies: Vec<Body> = vec![

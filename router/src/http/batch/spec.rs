@@ -5,7 +5,7 @@
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::super::openapi::{Described, post};
+use super::super::openapi::{Described, post, shapes};
 
 /// What is asked.
 #[derive(ToSchema)]
@@ -59,6 +59,9 @@ struct BatchAnswers {
 struct BatchAnswer {
     /// That it would have had alone.
     status: u16,
+    /// Of a stale read: how old it may be, in milliseconds; null where nobody knows.
+    #[schema(value_type = Option<shapes::Count>, rename = "ageMs")]
+    age_ms: (),
     /// That it would have had alone.
     #[schema(value_type = serde_json::Value)]
     body: (),

@@ -79,14 +79,13 @@ pub(in super::super) fn calls() -> Vec<Described> {
                 "The versions that are kept, without values. It goes with no other.",
             )
             .header::<String>("If-None-Match", false, json!("\"3\""), "The version that the caller has.")
-            .reads()
+            .reads_as_asked()
             .answers::<Document<'_>>(200, "The value, or the versions.", config())
             .or_answers::<History<'_>>(200)
             .answers_as(200, raw, "*/*", json!({}), json!("100"))
             .tagged(200, false)
             .answers_nothing(304, "The caller has it.")
             .tagged(304, true)
-            .may_be_stale()
             .refuses(&["no-such-path", "no-such-version"]),
         delete("delete_config", "/config/{path}", "Takes a path's value away")
             .about("That is a version, too. The earlier ones stay for a while.")
@@ -112,9 +111,8 @@ pub(in super::super) fn calls() -> Vec<Described> {
             )
             .query::<shapes::Prefix>("prefix", json!("payments/"), "Only paths that start so.")
             .pages::<shapes::Prefix>(json!("payments/limit"))
-            .reads()
-            .answers::<Listing<'_>>(200, "A page.", json!({"configs": [listed()], "next": null, "token": TOKEN}))
-            .may_be_stale(),
+            .reads_as_asked()
+            .answers::<Listing<'_>>(200, "A page.", json!({"configs": [listed()], "next": null, "token": TOKEN})),
     ];
     calls.into_iter().map(|call| call.tag("configuration")).collect()
 }

@@ -39,17 +39,25 @@ struct Resign {
     session_id: (),
 }
 
-/// What a leader proclaims, and which leader: one of both.
+/// What a leader proclaims; which leadership, by one of both.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 struct Proclaim {
-    /// What observers see as the leader from now on.
+    /// What it is called from now on, for as long as it leads.
     #[schema(value_type = shapes::Label)]
     value: (),
     #[schema(value_type = Option<shapes::LockId>)]
     lock_id: (),
     #[schema(value_type = Option<shapes::SessionId>)]
     session_id: (),
+}
+
+/// A leadership is named by its lock id or by its session.
+fn one_of_both() -> Value {
+    json!([
+        {"properties": {"lockId": {"type": "string"}, "sessionId": {"type": "null"}}, "required": ["lockId"]},
+        {"properties": {"lockId": {"type": "null"}, "sessionId": {"type": "string"}}, "required": ["sessionId"]},
+    ])
 }
 
 pub(in super::super) fn calls() -> Vec<Described> {
@@ -73,31 +81,27 @@ pub(in super::super) fn calls() -> Vec<Described> {
             .refuses(&["cancelled", "id-taken", "mode-mismatch", "request-too-old"])
             .refuses(&["expired", "session-ended", "unknown-session"]),
         get("leader", "/leader/{electionName}", "Shows who leads, and the candidates")
-            .reads()
+            .reads_as_asked()
             .answers::<LeaderView<'_>>(200, "Somebody leads.", leader.clone())
-            .may_be_stale()
             .refuses(&["no-leader"]),
         post("resign", "/leader/{electionName}/resign", "Gives a leadership back")
             .about("By lock id as it stands; by session id it is looked up first.")
             .takes::<Resign>(json!({"sessionId": SESSION_ID}))
-            .demands("anyOf", one_of_both(&[]))
+            .demands("anyOf", one_of_both())
             .writes(true)
             .answers::<Success>(200, "Nobody leads, or the next in the queue.", json!({"success": true}))
             .refuses(&["expired", "foreign-lock-id", "no-leader", "not-leader", "request-too-old"])
             .refuses(&["session-ended", "unknown-session"]),
-        post("proclaim", "/leader/{electionName}/proclaim", "Gives an election another value while its leader leads")
-            .about(
-                "Observers see it as `leaderId`; the term of office and its fencing token stay. By lock id as it \
-                    stands; by session id it is looked up first.",
-            )
-            .takes::<Proclaim>(json!({"value": "node-a: ready", "sessionId": SESSION_ID}))
-            .demands("anyOf", one_of_both(&["value"]))
+        post("proclaim", "/leader/{electionName}/proclaim", "Gives a leader another value")
+            .about("The audience is told. By lock id as it stands; by session id it is looked up first.")
+            .takes::<Proclaim>(json!({"sessionId": SESSION_ID, "value": "node-a:8080"}))
+            .demands("anyOf", one_of_both())
             .writes(true)
             .answers::<ProclaimedView<'_>>(
                 200,
-                "That is what observers see.",
+                "It is called that.",
                 json!({
-                    "success": true, "leaderId": "node-a: ready", "electedAt": "2025-12-15T10:00:00.000Z",
+                    "success": true, "leaderId": "node-a:8080", "electedAt": "2025-12-15T10:00:00.000Z",
                     "lockId": LOCK_ID, "fencingToken": 1042,
                 }),
             )
@@ -105,9 +109,10 @@ pub(in super::super) fn calls() -> Vec<Described> {
             .refuses(&["session-ended", "unknown-session"]),
         get("observe", "/leader/{electionName}/observe", "Tells who leads, as a stream")
             .about(
-                "Server-sent events: `leader`, whose data is the document that shows who leads, for each leader and \
-                    each proclamation, in order; `candidate` where somebody comes to wait. It opens with the leader as \
-                    it is; after `Last-Event-ID`, with what has happened since. It does not end.",
+                "Server-sent events. `leader` says who leads, as the document of the call that shows it: every \
+                    leader and every proclamation, and that nobody leads. `candidate` says who comes to wait. It opens \
+                    with the leader as it is; whoever comes back with the `id` of the last event as `Last-Event-ID` \
+                    misses nothing. It does not end.",
             )
             .header::<shapes::WatchToken>(
                 "Last-Event-ID",
@@ -115,7 +120,6 @@ pub(in super::super) fn calls() -> Vec<Described> {
                 json!(TOKEN),
                 "The id of the last event that was heard.",
             )
-            .refuses(&["invalid-token", "too-many-watches"])
             .reads()
             .answers_as(
                 200,
@@ -123,16 +127,8 @@ pub(in super::super) fn calls() -> Vec<Described> {
                 "text/event-stream",
                 json!({"type": "string"}),
                 json!(format!("id: {TOKEN}\nevent: leader\ndata: {leader}\n\n")),
-            ),
+            )
+            .refuses(&["compacted", "invalid-token", "restored", "too-many-watches"]),
     ];
     calls.into_iter().map(|call| call.tag("elections")).collect()
-}
-
-/// Which leadership is meant, beside what is needed in any case.
-fn one_of_both(needed: &[&str]) -> Value {
-    let by = |this: &str, other: &str| {
-        let needed: Vec<&str> = needed.iter().copied().chain([this]).collect();
-        json!({"properties": {this: {"type": "string"}, other: {"type": "null"}}, "required": needed})
-    };
-    json!([by("lockId", "sessionId"), by("sessionId", "lockId")])
 }

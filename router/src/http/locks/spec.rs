@@ -118,9 +118,8 @@ pub(in super::super) fn calls() -> Vec<Described> {
             .answers::<Broken>(200, "These held it.", json!({"success": true, "broken": [holder()]}))
             .refuses(&["lock-free"]),
         get("lock", "/locks/{lockName}", "Shows a lock, its holders and its queue")
-            .reads()
+            .reads_as_asked()
             .answers::<LockView>(200, "The first holder, then all of them.", lock())
-            .may_be_stale()
             .refuses(&["lock-free"]),
         get("locks", "/locks", "Lists the locks that are held or waited for")
             .about(
@@ -131,9 +130,8 @@ pub(in super::super) fn calls() -> Vec<Described> {
             .query::<bool>("held", json!(true), "Only those that somebody holds, or that some only wait for.")
             .query::<shapes::SessionId>("session", json!(SESSION_ID), "Only those that it holds or waits for.")
             .pages::<shapes::Prefix>(json!("orders/41"))
-            .reads()
-            .answers::<Locks>(200, "A page.", json!({"locks": [lock()], "next": null, "token": TOKEN}))
-            .may_be_stale(),
+            .reads_as_asked()
+            .answers::<Locks>(200, "A page.", json!({"locks": [lock()], "next": null, "token": TOKEN})),
     ];
     calls.into_iter().map(|call| call.tag("locks")).collect()
 }

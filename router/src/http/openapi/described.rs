@@ -24,6 +24,8 @@ pub(in super::super) struct Described {
     pub(super) body: Option<String>,
     answers: BTreeMap<u16, Value>,
     codes: BTreeSet<&'static str>,
+    /// Its answers may say how old they are.
+    ages: bool,
     pub(super) schemas: BTreeMap<String, Value>,
 }
 
@@ -78,6 +80,7 @@ impl Described {
             body: None,
             answers: BTreeMap::new(),
             codes: ANY.iter().copied().collect(),
+            ages: false,
             schemas: BTreeMap::new(),
         };
         for place in path.split('{').skip(1).filter_map(|rest| rest.split('}').next()) {
@@ -90,15 +93,16 @@ impl Described {
     fn place(&mut self, place: &'static str) {
         let (schema, example) = match place {
             "sessionId" => (self.schema::<shapes::SessionId>(), json!("00010000000000000000000000009f3c")),
-            "instanceId" => {
-                self.codes.insert("invalid-name");
-                (self.schema::<shapes::Label>(), json!("i-1"))
-            }
             "shard" => (json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}), json!(1)),
             _ => {
                 self.codes.insert("invalid-name");
-                let example = if place == "path" { "payments/limit" } else { "orders/42" };
-                (self.schema::<shapes::Name>(), json!(example))
+                match place {
+                    "path" => (self.schema::<shapes::Name>(), json!("payments/limit")),
+                    "service" => (self.schema::<shapes::Name>(), json!("payments")),
+                    "instanceId" => (self.schema::<shapes::InstanceId>(), json!("payments-1")),
+                    "webhookId" => (self.schema::<shapes::WebhookId>(), json!("0000000000000000000000000000002a")),
+                    _ => (self.schema::<shapes::Name>(), json!("orders/42")),
+                }
             }
         };
         self.parameters
@@ -135,6 +139,17 @@ impl Described {
     /// It asks the cluster.
     pub(in super::super) fn reads(self) -> Described {
         self.refuses(READ)
+    }
+
+    /// It reads, linearizably or not, as it is asked to.
+    pub(in super::super) fn reads_as_asked(self) -> Described {
+        let mut call = self
+            .reads()
+            .refuses(&["too-stale"])
+            .query::<shapes::Consistency>("consistency", json!("stale"), "Whether any replica may answer.")
+            .query::<shapes::MaxAge>("maxAge", json!(2.5), "With `consistency=stale`: how old it may be, in seconds.");
+        call.ages = true;
+        call
     }
 
     /// It changes something, and may be repeated with the same `Idempotency-Key` where it takes one.
@@ -297,20 +312,6 @@ impl Described {
         self
     }
 
-    /// Any replica may answer it, where its caller allows that. Its answers are described before.
-    pub(in super::super) fn may_be_stale(self) -> Described {
-        let age = json!({"type": "string", "pattern": r"^([0-9]+\.[0-9]{3}|unknown)$"});
-        let about = "With `consistency=stale`: how many seconds old the answer may be, or `unknown`.";
-        self.query::<shapes::Consistency>("consistency", json!("stale"), "`stale`: any replica may answer, at once.")
-            .query::<shapes::MaxAge>(
-                "maxAge",
-                json!(2),
-                "With `consistency=stale`: how old the answer may be at the most.",
-            )
-            .refuses(&["too-stale"])
-            .with_header(200, "Wardlock-Age", false, age, about)
-    }
-
     /// The version that an answer is about.
     pub(in super::super) fn tagged(self, status: u16, required: bool) -> Described {
         let schema = json!({"type": "string", "pattern": "^\"[0-9]+\"$"});
@@ -358,8 +359,15 @@ impl Described {
                 by_status.entry(status).or_default().push(code);
             }
         }
-        let answers = self.answers.into_iter().map(|(status, answer)| (status.to_string(), answer));
-        let refusals = by_status.into_iter().map(|(status, codes)| (status.to_string(), refusal(status, &codes)));
+        let aged = |status: u16, mut answer: Value| {
+            // What nobody could be asked about has no age.
+            if self.ages && (status < 400 || matches!(status, 404 | 410)) {
+                answer["headers"]["Wardlock-Age"] = age();
+            }
+            (status.to_string(), answer)
+        };
+        let answers = self.answers.into_iter().map(|(status, answer)| aged(status, answer));
+        let refusals = by_status.into_iter().map(|(status, codes)| aged(status, refusal(status, &codes)));
         let head = ("431".to_owned(), json!({"description": "The request's head has more than 16 KiB."}));
         let responses: Map<String, Value> = answers.chain(refusals).chain([head]).collect();
         let mut operation = json!({
@@ -377,6 +385,15 @@ impl Described {
         }
         operation
     }
+}
+
+/// The header that says how old an answer may be.
+fn age() -> Value {
+    json!({
+        "required": false,
+        "schema": {"type": "string", "pattern": "^(unknown|[0-9]+\\.[0-9]{3})$"},
+        "description": "Of a stale read: how old it may be, in seconds, or `unknown`.",
+    })
 }
 
 /// The refusals that a call has with one status.

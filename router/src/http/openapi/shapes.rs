@@ -3,11 +3,11 @@
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
-        KnownFormat, Object, RefOr, Schema, SchemaFormat, Type,
-        schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder},
+        KnownFormat, Object, Ref, RefOr, Schema, SchemaFormat, Type,
+        schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder, OneOfBuilder},
     },
 };
-use wardlock_machine::{Millis, limits};
+use wardlock_machine::{Health, Millis, limits};
 
 use super::super::{call, consistency, render, watch};
 
@@ -112,35 +112,107 @@ shape! {
     /// Of no version.
     pub(crate) struct Star = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["*"]));
 
-    /// Of an instance.
-    pub(crate) struct Address = text(1, limits::ADDRESS_BYTES)
-        .pattern(Some(r"^[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*$"))
-        .description(Some("A host name or an IP address, without a port. IPv6 addresses are taken, too."))
-        .examples(["10.0.0.7"]);
-
-    /// Of an instance.
-    pub(crate) struct Port = whole(1, u16::MAX.into());
-
-    /// Of an instance.
-    pub(crate) struct Weight = whole(0, u16::MAX.into());
-
-    /// Of a webhook.
-    pub(crate) struct Url = text(1, limits::HOOK_URL_BYTES)
-        .pattern(Some(r"^https?://[A-Za-z0-9.-]+(:[1-9][0-9]{0,3})?(/[A-Za-z0-9/._-]*)?$"))
-        .description(Some("http or https, with a host, without a user."));
-
-    /// Of a webhook.
-    pub(crate) struct Secret = text(limits::HOOK_SECRET_BYTES_MIN, limits::HOOK_SECRET_BYTES);
-
-    /// Of a read.
-    pub(crate) struct Consistency =
-        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["linearizable", "stale"]));
-
-    /// Of a stale read.
-    pub(crate) struct MaxAge = seconds(Millis(0), consistency::MAX_AGE);
-
     /// Of a node.
     pub(crate) struct NodeId = whole(1, u32::MAX.into());
+
+    /// Of a read that may be stale.
+    pub(crate) struct MaxAge = seconds(Millis(0), consistency::MAX_AGE);
+
+    /// Of a read.
+    pub(crate) struct Consistency = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(["linearizable", "stale"]))
+        .description(Some("Linearizable where it is not said; stale ones are answered by any replica."));
+
+    /// Of a service. In a path it is one segment.
+    pub(crate) struct InstanceId = text(1, limits::LABEL_BYTES).description(Some("Unique in its service."));
+
+    /// Where an instance is.
+    pub(crate) struct Address = text(1, limits::ADDRESS_BYTES)
+        .pattern(Some(r"^([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$"))
+        .description(Some("A host name or an IP address, without a port."))
+        .examples(["10.0.0.7"]);
+
+    /// Where an instance listens.
+    pub(crate) struct Port = whole(1, u16::MAX.into());
+
+    /// Of an instance, beside the others of its service.
+    pub(crate) struct Weight = whole(0, u16::MAX.into()).description(Some("1 where it is not said; 0 for none."));
+
+    /// How an instance fares.
+    pub(crate) struct InstanceHealth = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(Health::ALL.map(Health::name)))
+        .description(Some("Healthy are those that are not critical."));
+
+    /// Of a webhook. It is made by the cluster.
+    pub(crate) struct WebhookId = text(1, limits::NAME_BYTES).examples(["0000000000000000000000000000002a"]);
+
+    /// Where a webhook's events go.
+    pub(crate) struct Url = text(1, limits::HOOK_URL_BYTES)
+        .pattern(Some("^https?://"))
+        .description(Some("An absolute URL of http or https, without a user and without a fragment."));
+
+    /// By which a target knows a delivery.
+    pub(crate) struct Secret = text(limits::HOOK_SECRET_BYTES_MIN, limits::HOOK_SECRET_BYTES);
+}
+
+macro_rules! lists {
+    ($($(#[$doc:meta])* $vis:vis struct $name:ident = $max:expr, $of:ty;)*) => {$(
+        $(#[$doc])*
+        $vis struct $name;
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                ArrayBuilder::new().items(Ref::from_schema_name(<$of>::name())).max_items(Some($max)).build().into()
+            }
+        }
+
+        impl ToSchema for $name {
+            fn schemas(all: &mut Vec<(String, RefOr<Schema>)>) {
+                <$of>::schemas(all);
+                all.push((<$of>::name().into_owned(), <$of>::schema()));
+            }
+        }
+    )*};
+}
+
+lists! {
+    /// Of an instance.
+    pub(crate) struct Tags = limits::TAGS, Label;
+    /// What is watched.
+    pub(crate) struct Names = limits::PATTERNS, Name;
+    /// What is watched, by how it starts.
+    pub(crate) struct Prefixes = limits::PATTERNS, Prefix;
+    /// Of what kind that is which is watched.
+    pub(crate) struct Kinds = limits::PATTERNS, watch::spec::Kind;
+}
+
+macro_rules! one_or_more {
+    ($($vis:vis struct $name:ident = $one:ty, $list:ty;)*) => {$(
+        /// One, or a list of them.
+        $vis struct $name;
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                let choices = OneOfBuilder::new().item(Ref::from_schema_name(<$one>::name()));
+                let choices = choices.item(<$list>::schema()).description(Some("One, or a list of them."));
+                RefOr::T(Schema::OneOf(choices.build()))
+            }
+        }
+
+        impl ToSchema for $name {
+            fn schemas(all: &mut Vec<(String, RefOr<Schema>)>) {
+                <$list>::schemas(all);
+            }
+        }
+    )*};
+}
+
+one_or_more! {
+    pub(crate) struct NameOrNames = Name, Names;
+    pub(crate) struct PrefixOrPrefixes = Prefix, Prefixes;
+    pub(crate) struct KindOrKinds = watch::spec::Kind, Kinds;
 }
 
 fn text(min: usize, max: usize) -> ObjectBuilder {
@@ -179,28 +251,6 @@ impl PartialSchema for render::Seconds {
 }
 
 impl ToSchema for render::Seconds {}
-
-/// What an instance can be chosen by.
-pub(crate) struct Tags;
-
-impl PartialSchema for Tags {
-    fn schema() -> RefOr<Schema> {
-        let tags = ArrayBuilder::new().items(Label::schema()).max_items(Some(limits::TAGS));
-        RefOr::T(Schema::Array(tags.build()))
-    }
-}
-
-impl ToSchema for Tags {}
-
-/// How an instance fares; healthy are those that are not critical.
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase", as = InstanceHealth)]
-#[expect(dead_code, reason = "a shape")]
-pub(crate) enum Health {
-    Passing,
-    Warning,
-    Critical,
-}
 
 /// How a lock is held.
 #[derive(ToSchema)]

@@ -43,9 +43,8 @@ pub(in super::super) fn calls() -> Vec<Described> {
             .answers::<Kept>(200, "It lives for another TTL.", json!({"success": true, "sessionId": SESSION_ID}))
             .refuses(&["session-ended", "unknown-session"]),
         get("session", "/sessions/{sessionId}", "Shows a session")
-            .reads()
+            .reads_as_asked()
             .answers::<SessionDoc<'_>>(200, "With what its home's leader remembers.", session())
-            .may_be_stale()
             .refuses(&["session-ended", "unknown-session"]),
         delete("close_session", "/sessions/{sessionId}", "Ends a session and frees what it holds")
             .about("To end it again is no error.")
@@ -60,9 +59,8 @@ pub(in super::super) fn calls() -> Vec<Described> {
         get("sessions", "/sessions", "Lists the open sessions")
             .about("In the order of their ids, over all shards; without `lastHeartbeat`.")
             .pages::<shapes::SessionId>(json!(SESSION_ID))
-            .reads()
-            .answers::<Sessions<'_>>(200, "A page.", json!({"sessions": [session()], "next": null}))
-            .may_be_stale(),
+            .reads_as_asked()
+            .answers::<Sessions<'_>>(200, "A page.", json!({"sessions": [session()], "next": null})),
     ];
     calls.into_iter().map(|call| call.tag("sessions")).collect()
 }

@@ -27,13 +27,13 @@ enum Name {
     Put,
     /// A path has none.
     Deleted,
-    /// An election's leader has given it another value.
+    /// A leader has another value.
     Proclaimed,
-    /// A candidate waits for its turn to lead.
+    /// An election has one more candidate.
     Enrolled,
-    /// An instance of a service is registered, or what was registered by its id is replaced.
+    /// A service has an instance, or that says other things of itself.
     Registered,
-    /// An instance is registered no more.
+    /// An instance is gone.
     Deregistered,
     /// An instance fares otherwise.
     Health,
@@ -72,18 +72,23 @@ pub(super) struct Event {
     permits: Option<u32>,
     /// Of an election.
     candidate_id: Option<String>,
-    /// Of a proclamation: since when it leads.
+    /// Since when a leader leads that has proclaimed something.
     elected_at: Option<Rfc3339>,
-    /// Of a candidate.
-    priority: Option<i32>,
-    /// Of a service.
-    instance_id: Option<String>,
-    address: Option<String>,
-    port: Option<u16>,
-    tags: Option<Vec<String>>,
-    weight: Option<u16>,
-    health: Option<shapes::Health>,
-    /// Why a grant has ended.
+    #[schema(value_type = Option<shapes::Priority>)]
+    priority: (),
+    #[schema(value_type = Option<shapes::InstanceId>)]
+    instance_id: (),
+    #[schema(value_type = Option<shapes::Address>)]
+    address: (),
+    #[schema(value_type = Option<shapes::Port>)]
+    port: (),
+    #[schema(value_type = Option<shapes::Tags>)]
+    tags: (),
+    #[schema(value_type = Option<shapes::Weight>)]
+    weight: (),
+    #[schema(value_type = Option<shapes::InstanceHealth>)]
+    health: (),
+    /// Why a grant or an instance has ended.
     reason: Option<String>,
     #[schema(value_type = Option<shapes::Version>)]
     version: (),
@@ -111,7 +116,7 @@ pub(in super::super) fn calls() -> Vec<Described> {
             .query_each::<shapes::Name>("lock", json!("orders/42"), "A lock.")
             .query_each::<shapes::Name>("election", json!("scheduler"), "An election.")
             .query_each::<shapes::Name>("config", json!("payments/limit"), "A path of the configuration.")
-            .query_each::<shapes::Name>("service", json!("payments"), "A service.")
+            .query_each::<shapes::Name>("service", json!("payments"), "A service, with all its instances.")
             .query_each::<shapes::Prefix>("prefix", json!("orders/"), "Whatever starts so; all, where it is empty.")
             .query_each::<Kind>("kind", json!("lock"), "Of what kind the prefixes are; all kinds where it is not said.")
             .query::<shapes::WatchToken>("since", json!(TOKEN), "A token, of an event, a page or a list; else from now on.")

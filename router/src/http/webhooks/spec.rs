@@ -2,153 +2,139 @@
 
 #![allow(dead_code, reason = "shapes: what they describe is read field by field")]
 
-use std::{borrow::Cow, marker::PhantomData};
-
 use serde_json::{Value, json};
-use utoipa::{
-    PartialSchema, ToSchema,
-    openapi::{
-        RefOr, Schema,
-        schema::{ArrayBuilder, OneOfBuilder},
-    },
-};
-use wardlock_machine::limits;
+use utoipa::ToSchema;
 
 use super::{
     super::{
-        locks::spec::{LOCK_ID, SESSION_ID, TOKEN},
+        locks::spec::TOKEN,
         openapi::{Described, delete, get, post, shapes},
         render::Success,
-        watch::spec::Kind,
     },
     DeadLetters, HookDoc, Listing, Made, Settled,
 };
 
-/// One, or a list of some.
-struct OneOrMore<T>(PhantomData<T>);
-
-type Names = OneOrMore<shapes::Name>;
-type Prefixes = OneOrMore<shapes::Prefix>;
-type Kinds = OneOrMore<Kind>;
-
-impl<T: ToSchema> PartialSchema for OneOrMore<T> {
-    fn schema() -> RefOr<Schema> {
-        let more = ArrayBuilder::new().items(T::schema()).max_items(Some(limits::PATTERNS));
-        OneOfBuilder::new().item(T::schema()).item(more).into()
-    }
-}
-
-impl<T: ToSchema> ToSchema for OneOrMore<T> {
-    fn name() -> Cow<'static, str> {
-        format!("{}OrMore", T::name()).into()
-    }
-}
-
-/// Whom to tell what.
+/// What is told, and where. Something to watch must be said.
 #[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
 struct AddWebhook {
     #[schema(value_type = shapes::Url)]
     url: (),
-    /// By it the target knows a delivery. Made here where it is not given; with an `Idempotency-Key` it must be.
+    /// By which the target knows a delivery. Made where it is not said; with an Idempotency-Key it must be.
     #[schema(value_type = Option<shapes::Secret>)]
     secret: (),
-    /// From where on, as a watch's token says; from now on where it is not said.
+    /// A token, of an event, a page or a list; else from now on.
     #[schema(value_type = Option<shapes::WatchToken>)]
     since: (),
-    /// These locks.
-    #[schema(value_type = Option<Names>)]
+    #[schema(value_type = Option<shapes::NameOrNames>)]
     lock: (),
-    /// These elections.
-    #[schema(value_type = Option<Names>)]
+    #[schema(value_type = Option<shapes::NameOrNames>)]
     election: (),
-    /// These paths of the configuration.
-    #[schema(value_type = Option<Names>)]
+    #[schema(value_type = Option<shapes::NameOrNames>)]
     config: (),
-    /// These services.
-    #[schema(value_type = Option<Names>)]
+    #[schema(value_type = Option<shapes::NameOrNames>)]
     service: (),
-    /// Whatever starts so; all, where it is empty.
-    #[schema(value_type = Option<Prefixes>)]
-    prefix: (),
     /// Of what kind the prefixes are; all kinds where it is not said.
-    #[schema(value_type = Option<Kinds>)]
+    #[schema(value_type = Option<shapes::KindOrKinds>)]
     kind: (),
+    /// Whatever starts so; all, where it is empty.
+    #[schema(value_type = Option<shapes::PrefixOrPrefixes>)]
+    prefix: (),
+}
+
+/// How a webhook fares.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase", as = WebhookStatus)]
+pub(super) enum Status {
+    /// Nothing stands in its way.
+    Delivering,
+    /// The last attempt failed.
+    Failing,
 }
 
 pub(in super::super) fn calls() -> Vec<Described> {
+    // Said, and not by an empty list.
+    let said =
+        |field: &str| json!({"required": [field], "properties": {field: {"type": ["string", "array"], "minItems": 1}}});
+    let watched: Vec<Value> = ["lock", "election", "config", "service", "prefix"].map(said).into();
+    let unkind = json!({"properties": {"kind": {"enum": [null, []]}}});
     let calls = vec![
-        post("add_webhook", "/webhooks", "Has what happens told to a URL")
+        post("add_webhook", "/webhooks", "Makes a webhook")
             .about(
-                "Signed, at least once, in order for each name. Something to watch must be said. Targets are those that \
-                    the gateway and the nodes are configured to allow; without any, webhooks are off.",
+                "What it is told is said as in `/watch`; from where on, by `since`. Its target must be allowed by the \
+                    configuration, else webhooks are off. Every delivery is signed with its secret.",
             )
-            .takes::<AddWebhook>(json!({"url": "https://hooks.example.com/wardlock", "lock": ["orders/42"]}))
+            .takes::<AddWebhook>(json!({
+                "url": "https://hooks.example.com/wardlock", "lock": ["orders/42"], "prefix": "payments/",
+                "kind": "config",
+            }))
+            .demands("allOf", json!([{"anyOf": watched}, {"anyOf": [unkind, said("prefix")]}]))
             .writes(true)
             .answers::<Made<'_>>(
                 201,
-                "It is told from now on. No other answer has the secret.",
+                "It is told what happens. Its secret is answered here only.",
                 json!({
-                    "webhookId": ID, "url": "https://hooks.example.com/wardlock",
-                    "patterns": [{"kind": "lock", "name": "orders/42"}], "secret": "5f4dcc3b5aa765d61d8327deb882cf99",
+                    "webhookId": WEBHOOK_ID, "url": "https://hooks.example.com/wardlock", "patterns": patterns(),
+                    "secret": "0000000000000000000000000000002b0000000000000000000000000000002c",
                 }),
             )
-            .with_header(201, "Location", true, json!({"type": "string"}), "Where it is shown.")
-            .refuses(&[
-                "compacted",
-                "invalid-token",
-                "missing-parameter",
-                "restored",
-                "target-not-allowed",
-                "too-many-watches",
-                "webhooks-off",
-            ]),
+            .with_header(201, "Location", true, json!({"type": "string"}), "Its own path.")
+            .refuses(&["compacted", "invalid-token", "missing-parameter", "restored"])
+            .refuses(&["target-not-allowed", "webhooks-off"]),
         get("webhooks", "/webhooks", "Lists the webhooks")
-            .pages::<shapes::Prefix>(json!(ID))
+            .about("In the order of their ids, over all shards; a page has at most 200.")
+            .pages::<shapes::Prefix>(json!(WEBHOOK_ID))
             .reads()
-            .answers::<Listing<'_>>(200, "A page.", json!({"webhooks": [hook()], "next": null})),
-        get("webhook", "/webhooks/{webhookId}", "Shows a webhook and how far it has come")
+            .answers::<Listing<'_>>(200, "A page.", json!({"webhooks": [webhook()], "next": null})),
+        get("webhook", "/webhooks/{webhookId}", "Shows a webhook, and how it fares")
             .reads()
-            .answers::<HookDoc<'_>>(200, "Without its secret.", hook())
+            .answers::<HookDoc<'_>>(200, "Without its secret.", webhook())
             .refuses(&["no-such-webhook"]),
-        delete("drop_webhook", "/webhooks/{webhookId}", "Ends a webhook, and its dead letters")
+        delete("drop_webhook", "/webhooks/{webhookId}", "Deletes a webhook and its dead letters")
             .writes(true)
-            .answers::<Success>(200, "Nothing more is told.", json!({"success": true}))
+            .answers::<Success>(200, "It is told nothing more.", json!({"success": true}))
             .refuses(&["no-such-webhook"]),
-        get("dead_letters", "/webhooks/{webhookId}/dead", "Lists what its target did not take")
+        get("dead_letters", "/webhooks/{webhookId}/dead", "Shows the events that a webhook's target did not take")
             .reads()
-            .answers::<DeadLetters>(200, "Oldest first.", json!({"deadLetters": [letter()]}))
+            .answers::<DeadLetters>(200, "All that are kept.", json!({"deadLetters": [letter()]}))
             .refuses(&["no-such-webhook"]),
-        delete("forget_dead", "/webhooks/{webhookId}/dead", "Forgets its dead letters")
+        delete("forget_dead", "/webhooks/{webhookId}/dead", "Forgets a webhook's dead letters")
             .writes(true)
-            .answers::<Settled>(200, "They are gone.", json!({"success": true, "deadLetters": 1}))
+            .answers::<Settled>(200, "So many.", settled())
             .refuses(&["no-such-webhook"]),
-        post("redrive", "/webhooks/{webhookId}/redrive", "Delivers its dead letters once more")
+        post("redrive", "/webhooks/{webhookId}/redrive", "Delivers a webhook's dead letters once more")
             .takes_nothing()
             .writes(true)
-            .answers::<Settled>(200, "They are under way.", json!({"success": true, "deadLetters": 1}))
+            .answers::<Settled>(200, "So many are on their way.", settled())
             .refuses(&["no-such-webhook"]),
     ];
     calls.into_iter().map(|call| call.tag("webhooks")).collect()
 }
 
-const ID: &str = "0f7c5c1de4d54d2f9d3b8a1f6a1c0e42";
+/// For examples.
+const WEBHOOK_ID: &str = "0000000000000000000000000000002a";
 
-fn hook() -> Value {
+fn patterns() -> Value {
+    json!([{"kind": "lock", "name": "orders/42"}, {"kind": "config", "prefix": "payments/"}])
+}
+
+fn webhook() -> Value {
     json!({
-        "webhookId": ID, "url": "https://hooks.example.com/wardlock", "patterns": [{"kind": "lock", "prefix": "orders/"}],
-        "createdAt": "2025-12-15T10:00:00.000Z", "status": "delivering", "lastError": null, "delivered": 12,
+        "webhookId": WEBHOOK_ID, "url": "https://hooks.example.com/wardlock", "patterns": patterns(),
+        "createdAt": "2025-12-15T10:00:00.000Z", "status": "delivering", "lastError": null, "delivered": 40,
         "failedAttempts": 1, "deadLetters": 0, "redriven": 0, "lostDeadLetters": 0, "token": TOKEN,
     })
 }
 
 fn letter() -> Value {
     json!({
-        "deliveryId": "1-5", "attempts": 9, "error": "the target answered 500", "diedAt": "2025-12-15T11:00:00.000Z",
+        "deliveryId": "1-5", "attempts": 12, "error": "status 500", "diedAt": "2025-12-15T10:00:00.000Z",
         "event": {
-            "event": "granted", "kind": "lock", "name": "orders/42", "at": "2025-12-15T10:00:00.000Z", "shard": 1,
-            "revision": 5, "lockId": LOCK_ID, "sessionId": SESSION_ID, "fencingToken": 1042, "holder": "worker-7",
-            "mode": "exclusive",
+            "event": "deleted", "kind": "config", "name": "payments/limit", "at": "2025-12-15T09:00:00.000Z",
+            "shard": 1, "revision": 5, "version": 4,
         },
     })
+}
+
+fn settled() -> Value {
+    json!({"success": true, "deadLetters": 1})
 }
