@@ -264,6 +264,17 @@ async fn a_service_is_listed_in_pages() {
 }
 
 #[tokio::test]
+async fn no_instance_has_an_empty_tag_and_tags_may_be_null() {
+    let fake = Fake::new();
+    let (status, problem) = send(&fake.gateway(), "GET", "/api/v1/services/x?tag=", "").await;
+    assert_eq!((status, &problem["field"]), (422, &json!("tag")));
+    fake.will(Outcome::UnknownSession);
+    let body = json!({"address": "h", "port": 1, "tags": null, "sessionId": SESSION.to_string()}).to_string();
+    let (status, problem) = send(&fake.gateway(), "PUT", INSTANCE, body).await;
+    assert_eq!((status, &problem["code"]), (404, &json!("unknown-session")));
+}
+
+#[tokio::test]
 async fn services_are_listed_and_an_instance_is_shown() {
     let fake = Fake::new();
     let web = ServiceView { service: name("web"), total: 4, healthy: 2 };

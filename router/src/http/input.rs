@@ -192,9 +192,14 @@ impl Fields {
 
     /// A list of at most `max`, which must be there.
     pub fn list(&mut self, field: &'static str, max: usize) -> Result<Vec<Value>, Problem> {
+        self.list_if_any(field, max)?.ok_or_else(|| missing(field))
+    }
+
+    /// A list of no more than `max` items, if it is there.
+    pub fn list_if_any(&mut self, field: &'static str, max: usize) -> Result<Option<Vec<Value>>, Problem> {
         match self.take(field) {
-            None => Err(missing(field)),
-            Some(Value::Array(items)) if items.len() <= max => Ok(items),
+            None => Ok(None),
+            Some(Value::Array(items)) if items.len() <= max => Ok(Some(items)),
             Some(Value::Array(items)) => {
                 Err(Problem::field(field, format!("{field} may have at most {max} items, not {}", items.len())))
             }

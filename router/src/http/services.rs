@@ -58,6 +58,9 @@ impl<B: Backend> Gateway<B> {
         let mut params = call.params()?;
         let healthy = flag(&mut params, "healthy")?;
         let tag = params.take_long("tag", limits::LABEL_BYTES)?;
+        if tag.as_ref().is_some_and(String::is_empty) {
+            return Err(Problem::field("tag", "tag must not be empty: no instance has such a tag"));
+        }
         let after = params.take("after")?;
         let limit = params.limit()?;
         let consistency = params.consistency()?;
@@ -314,11 +317,8 @@ fn spec(fields: &mut Fields) -> Result<InstanceSpec, Problem> {
 
 /// In order, each once.
 fn tags(fields: &mut Fields) -> Result<Vec<String>, Problem> {
-    if !fields.has("tags") {
-        return Ok(Vec::new());
-    }
     let mut tags = Vec::new();
-    for tag in fields.list("tags", limits::TAGS)? {
+    for tag in fields.list_if_any("tags", limits::TAGS)?.unwrap_or_default() {
         match tag {
             Value::String(tag) if (1..=limits::LABEL_BYTES).contains(&tag.len()) => tags.push(tag),
             _ => {
