@@ -4,7 +4,7 @@ use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
         KnownFormat, Object, Ref, RefOr, Schema, SchemaFormat, Type,
-        schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder, OneOfBuilder},
+        schema::{AdditionalProperties, AnyOfBuilder, ArrayBuilder, ObjectBuilder, OneOfBuilder},
     },
 };
 use wardlock_machine::{Health, Millis, limits};
@@ -127,12 +127,6 @@ shape! {
     /// Of a service. In a path it is one segment.
     pub(crate) struct InstanceId = text(1, limits::LABEL_BYTES).description(Some("Unique in its service."));
 
-    /// Where an instance is.
-    pub(crate) struct Address = text(1, limits::ADDRESS_BYTES)
-        .pattern(Some(r"^([A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$"))
-        .description(Some("A host name or an IP address, without a port."))
-        .examples(["10.0.0.7"]);
-
     /// Where an instance listens.
     pub(crate) struct Port = whole(1, u16::MAX.into());
 
@@ -251,6 +245,25 @@ impl PartialSchema for render::Seconds {
 }
 
 impl ToSchema for render::Seconds {}
+
+/// Where an instance is: a host name or an IP address, without a port.
+pub(crate) struct Address;
+
+impl PartialSchema for Address {
+    fn schema() -> RefOr<Schema> {
+        let host = text(1, limits::ADDRESS_BYTES)
+            .pattern(Some(r"^[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?$"))
+            .description(Some("A host name or an IPv4 address."))
+            .examples(["10.0.0.7"]);
+        let six = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Ipv6)))
+            .description(Some("An IPv6 address."));
+        RefOr::T(Schema::AnyOf(AnyOfBuilder::new().item(host).item(six).build()))
+    }
+}
+
+impl ToSchema for Address {}
 
 /// How a lock is held.
 #[derive(ToSchema)]
