@@ -2,8 +2,16 @@
 
 #![allow(dead_code, reason = "shapes: what they describe is read field by field")]
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        RefOr, Schema,
+        schema::{ObjectBuilder, SchemaType},
+    },
+};
 use wardlock_machine::limits;
 
 use super::{
@@ -50,6 +58,24 @@ struct Rollback {
     expected_version: (),
 }
 
+/// With `raw`, a value that is kept as JSON: whatever it is.
+struct Raw;
+
+impl PartialSchema for Raw {
+    fn schema() -> RefOr<Schema> {
+        let about = "With `raw`: a value that is kept as JSON, whatever it is.";
+        RefOr::T(Schema::Object(
+            ObjectBuilder::new().schema_type(SchemaType::AnyValue).description(Some(about)).build(),
+        ))
+    }
+}
+
+impl ToSchema for Raw {
+    fn name() -> Cow<'static, str> {
+        "RawValue".into()
+    }
+}
+
 pub(in super::super) fn calls() -> Vec<Described> {
     let done = json!({
         "success": true, "path": "payments/limit", "version": 3, "updatedAt": "2025-12-15T10:00:00.000Z", "revision": 5,
@@ -82,6 +108,7 @@ pub(in super::super) fn calls() -> Vec<Described> {
             .reads_as_asked()
             .answers::<Document<'_>>(200, "The value, or the versions.", config())
             .or_answers::<History<'_>>(200)
+            .or_answers::<Raw>(200)
             .answers_as(200, raw, "*/*", json!({}), json!("100"))
             .tagged(200, false)
             .answers_nothing(304, "The caller has it.")
