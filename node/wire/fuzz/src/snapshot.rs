@@ -12,8 +12,8 @@ const EMPTY_CONFIGURATION: usize = 4;
 /// The bytes by which the third is longer than the second where no event is known: two rings, each without events and
 /// with the last revision that is gone.
 const NO_EVENTS: usize = 2 * (1 + 10);
-/// The bytes by which the fourth is longer than the third where there are no webhooks.
-const NO_WEBHOOKS: usize = 4;
+/// The bytes by which the fourth is longer than the third where there are no services and no webhooks.
+const NO_SERVICES_NO_WEBHOOKS: usize = 3 + 4;
 
 /// A snapshot of a shard as bytes.
 ///
@@ -25,9 +25,9 @@ pub fn snapshots(data: &[u8]) {
     let bytes = machine.snapshot();
     let version = postcard::from_bytes::<u16>(data).expect("what was restored says its version");
     let added = match version {
-        1 => EMPTY_CONFIGURATION + NO_EVENTS + NO_WEBHOOKS,
-        2 => NO_EVENTS + NO_WEBHOOKS,
-        3 => NO_WEBHOOKS,
+        1 => EMPTY_CONFIGURATION + NO_EVENTS + NO_SERVICES_NO_WEBHOOKS,
+        2 => NO_EVENTS + NO_SERVICES_NO_WEBHOOKS,
+        3 => NO_SERVICES_NO_WEBHOOKS,
         _ => 0,
     };
     assert!(bytes.len() <= data.len() + added, "a state grew by being restored");
