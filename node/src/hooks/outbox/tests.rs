@@ -1,3 +1,5 @@
+//! The outbox against random histories: at least once, in order for each name, through restarts.
+
 use proptest::prelude::*;
 use wardlock_machine::{Incarnation, LockId, Mode, Name, SessionId, Token, What};
 
