@@ -30,6 +30,7 @@ mod said;
 use std::{
     collections::{BTreeMap, VecDeque},
     io::IsTerminal,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
@@ -75,6 +76,8 @@ pub(crate) struct Cluster {
     /// `wardlock dev`, unless the cluster was laid out here.
     dev: Option<Child>,
     server: String,
+    /// Where `wardlock dev` answers DNS.
+    dns: Option<SocketAddr>,
     nodes: BTreeMap<u32, Node>,
     complaints: Arc<Mutex<VecDeque<String>>>,
     net: Option<Net>,
@@ -96,6 +99,7 @@ impl Cluster {
         let data = room(local.data_dir.as_deref())?;
         let mut command = Command::new(&program);
         command.args(["dev", "--processes", "--exit-with-stdin", "--http", "127.0.0.1:0"]);
+        command.args(["--dns-listen", "127.0.0.1:0"]);
         command.args(["--nodes", &nodes.to_string(), "--shards", &shards.to_string()]);
         command.arg("--data-dir").arg(data.path());
         node::without_settings(&mut command);
@@ -110,8 +114,16 @@ impl Cluster {
             tokio::spawn(keep_last(stderr, Arc::clone(&complaints)));
         }
         let mut lines = BufReader::new(dev.stdout.take().context("its output is not to be had")?).lines();
-        let (server, nodes_of) = (String::new(), BTreeMap::new());
-        let mut cluster = Cluster { dev: Some(dev), server, nodes: nodes_of, complaints, net: None, disks: None, data };
+        let mut cluster = Cluster {
+            dev: Some(dev),
+            server: String::new(),
+            dns: None,
+            nodes: BTreeMap::new(),
+            complaints,
+            net: None,
+            disks: None,
+            data,
+        };
         match cluster.get_ready(&mut lines, nodes).await {
             Ok(()) => {
                 cluster.remark();
@@ -152,6 +164,7 @@ impl Cluster {
             };
             match said::understand(&line) {
                 Some(Said::Ready(server)) => self.server = server,
+                Some(Said::Dns(at)) => self.dns = Some(at),
                 Some(Said::Node { id, pid, command }) => {
                     let log = self.data.path().join(format!("node-{id}.log"));
                     self.nodes.insert(id, Node::of_another(id, pid, command, log));
@@ -215,6 +228,11 @@ impl Cluster {
     /// The network between its nodes and to their clients, where it has one of its own.
     pub(crate) fn net(&self) -> anyhow::Result<&Net> {
         self.net.as_ref().context("the cluster has no network of its own")
+    }
+
+    /// Where it answers DNS.
+    pub(crate) fn dns(&self) -> anyhow::Result<SocketAddr> {
+        self.dns.context("the cluster answers no DNS")
     }
 
     fn node(&mut self, id: u32) -> anyhow::Result<&mut Node> {

@@ -2,14 +2,17 @@
 //!
 //! Processes of their own ([`instances`]) register instances of many services, over all shards, each bound to one of
 //! their sessions. Some of them are killed (SIGKILL), all at once: nothing is heard of their sessions any more. From then
-//! on the lists of all services are read again and again, as anybody reads them.
+//! on the lists of all services are read again and again, as anybody reads them, and beside that each instance that was
+//! killed is asked for by its own name over DNS, with as many of those that live.
 //!
 //! # A run fails
-//! 1. where an instance of a killed process is listed later than its TTL and [`GRACE`] after the kill;
-//! 2. where one of a process that lives is missing from any list;
-//! 3. where not all were listed before.
+//! 1. where an instance of a killed process is listed, or its name answered, later than its TTL and [`GRACE`] after
+//!    the kill;
+//! 2. where one of a process that lives is missing from any list, or its name not answered;
+//! 3. where not all were listed before, and found by name.
 
 pub(crate) mod instances;
+mod names;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -97,10 +100,7 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
     let mut cluster = interruptible(Cluster::start(&options.local, options.nodes, options.shards)).await?;
     let seen = interruptible(run(options, &mut cluster)).await;
     cluster.end().await;
-    let Seen { registered, gone, looks, wrong } = seen?;
-    let failures = judge(&gone, options.kill as usize, options.ttl + GRACE, wrong);
-    let gone = Spread::of(gone.into_values().map(|at| at.as_secs_f64()).collect());
-    let s = |seconds: Option<f64>| seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.2}"));
+    let Seen { registered, mut ways } = seen?;
     println!(
         "{} instances of {} services registered in {:.1} s; {} killed, with a TTL of {:?}",
         options.instances,
@@ -109,12 +109,16 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
         options.kill,
         options.ttl
     );
-    println!(
-        "gone from the lists after p50 {} s, p99 {} s, worst {} s, by {looks} looks at all lists",
-        s(gone.median),
-        s(gone.p99),
-        s(gone.max)
-    );
+    let mut failures = Vec::new();
+    let mut figures = serde_json::Map::new();
+    for way in &mut ways {
+        failures.append(&mut judge(way, options.kill as usize, options.ttl + GRACE));
+        let gone = Spread::of(way.gone.values().map(Duration::as_secs_f64).collect());
+        let s = |seconds: Option<f64>| seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.2}"));
+        let (name, median, p99, worst) = (way.name, s(gone.median), s(gone.p99), s(gone.max));
+        println!("gone from {name} after p50 {median} s, p99 {p99} s, worst {worst} s, by {} looks", way.looks);
+        figures.insert(way.field.to_owned(), json!({"goneAfterS": gone, "looks": way.looks}));
+    }
     for failure in &failures {
         println!("FAILED: {failure}");
     }
@@ -124,8 +128,8 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
     if let Some(file) = &options.json {
         let figures = json!({
             "instances": options.instances, "services": options.services, "killed": options.kill,
-            "ttlS": options.ttl.as_secs_f64(), "registeredS": registered.as_secs_f64(), "goneAfterS": gone,
-            "looks": looks, "failures": failures,
+            "ttlS": options.ttl.as_secs_f64(), "registeredS": registered.as_secs_f64(), "ways": figures,
+            "failures": failures,
         });
         write(file, &figures.to_string())?;
     }
@@ -135,20 +139,32 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
 /// What was seen.
 struct Seen {
     registered: Duration,
+    ways: [Way; 2],
+}
+
+/// What was seen on one of the ways to find an instance.
+struct Way {
+    name: &'static str,
+    /// Its field in the figures.
+    field: &'static str,
     /// For each of those that were killed, the end of the first look that did not find it, since the kill.
-    gone: BTreeMap<String, Duration>,
+    gone: BTreeMap<u32, Duration>,
     looks: u32,
     wrong: Vec<String>,
 }
 
 /// Why a run is a failed one.
-fn judge(gone: &BTreeMap<String, Duration>, killed: usize, most: Duration, mut wrong: Vec<String>) -> Vec<String> {
+fn judge(way: &mut Way, killed: usize, most: Duration) -> Vec<String> {
+    let (name, gone, mut wrong) = (way.name, &way.gone, std::mem::take(&mut way.wrong));
     let late: Vec<_> = gone.iter().filter(|(_, at)| **at > most).collect();
     if let Some((instance, at)) = late.iter().max_by_key(|(_, at)| **at) {
-        wrong.push(format!("{} were gone later than {most:?} after the kill, {instance} after {at:.2?}", late.len()));
+        let late = late.len();
+        wrong.push(format!(
+            "{late} were gone from {name} later than {most:?} after the kill, i-{instance} after {at:.2?}"
+        ));
     }
     if gone.len() < killed {
-        wrong.push(format!("{} of {killed} that were killed are still listed", killed - gone.len()));
+        wrong.push(format!("{} of {killed} that were killed are still in {name}", killed - gone.len()));
     }
     wrong
 }
@@ -194,51 +210,86 @@ async fn run(options: &Options, cluster: &mut Cluster) -> anyhow::Result<Seen> {
     }
     progress.end();
     let registered = began.elapsed();
-    let mut seen = Seen { registered, gone: BTreeMap::new(), looks: 0, wrong: Vec::new() };
-    let id = |instance| called(instance, options.services).1;
-    let must: BTreeSet<String> = (options.kill..options.instances).map(id).collect();
-    let mut left: BTreeSet<String> = (0..options.kill).map(id).collect();
-    let listed = look(&client, options.services).await?;
-    let missing = must.iter().chain(&left).filter(|id| !listed.contains(*id)).count();
-    ensure!(missing == 0, "{missing} of {} instances are not listed once they are registered", options.instances);
+    let all: Vec<u32> = (0..options.instances).collect();
+    let lists = async |_: &[u32]| look(&client, options.services).await;
+    let resolver = names::Resolver::new(cluster.dns()?, options.services);
+    let by_name = async |asked: &[u32]| resolver.found(asked).await;
+    for (name, listed) in [("listed", lists(&all).await?), ("found by name", by_name(&all).await?)] {
+        let missing = all.len() - listed.len();
+        ensure!(missing == 0, "{missing} of {} instances are not {name} once they are registered", all.len());
+    }
 
     for child in &mut doomed {
         child.start_kill().context("a process cannot be killed")?;
     }
     let killed = Instant::now();
-    let mut progress = Progress::new("instances gone", options.kill.into());
-    let give_up = options.ttl * 3 + GRACE * 10;
-    let mut quiet = None;
-    while quiet.is_none_or(|since: Instant| since.elapsed() < AFTER) && killed.elapsed() < give_up {
-        let listed = look(&client, options.services).await?;
+    let give_up = killed + options.ttl * 3 + GRACE * 10;
+    let mut progress = Progress::new("instances gone from the lists", options.kill.into());
+    let listed = follow(options, ("the lists", "lists"), killed, give_up, lists, |gone| progress.at(gone));
+    let named = follow(options, ("DNS", "dns"), killed, give_up, by_name, |_| {});
+    let (listed, named) = tokio::try_join!(listed, named)?;
+    progress.end();
+    Ok(Seen { registered, ways: [listed, named] })
+}
+
+/// Looks again and again, until all who were killed are gone and for [`AFTER`] more, or until it gives up. `look` is
+/// told whom it must look for, and says whom it found of them.
+async fn follow(
+    options: &Options,
+    (name, field): (&'static str, &'static str),
+    killed: Instant,
+    give_up: Instant,
+    look: impl AsyncFn(&[u32]) -> anyhow::Result<BTreeSet<u32>>,
+    mut tell: impl FnMut(u64),
+) -> anyhow::Result<Way> {
+    let mut way = Way { name, field, gone: BTreeMap::new(), looks: 0, wrong: Vec::new() };
+    let mut quiet: Option<Instant> = None;
+    while quiet.is_none_or(|since| since.elapsed() < AFTER) && Instant::now() < give_up {
+        // Of those that live as many again, others each time.
+        let living = options.instances - options.kill;
+        let must: BTreeSet<u32> = (0..living.min(options.kill))
+            .map(|at| {
+                options.kill
+                    + ((u64::from(way.looks) * u64::from(options.kill) + u64::from(at)) % u64::from(living)) as u32
+            })
+            .collect();
+        let left: Vec<u32> = (0..options.kill).filter(|id| !way.gone.contains_key(id)).collect();
+        let asked: Vec<u32> = left.iter().chain(&must).copied().collect();
+        let found = look(&asked).await?;
         let at = killed.elapsed();
-        seen.looks += 1;
-        let missing: Vec<&String> = must.iter().filter(|id| !listed.contains(*id)).collect();
-        if let (Some(one), true) = (missing.first(), seen.wrong.len() < 5) {
-            seen.wrong
-                .push(format!("{} that live are missing {at:.2?} after the kill, {one} among them", missing.len()));
+        way.looks += 1;
+        let missing: Vec<&u32> = must.iter().filter(|id| !found.contains(id)).collect();
+        if let (Some(one), true) = (missing.first(), way.wrong.len() < 5) {
+            let missing = missing.len();
+            way.wrong.push(format!(
+                "{missing} that live are missing from {name} {at:.2?} after the kill, i-{one} among them"
+            ));
         }
-        let (still, gone): (BTreeSet<String>, BTreeSet<String>) = left.into_iter().partition(|id| listed.contains(id));
-        left = still;
-        seen.gone.extend(gone.into_iter().map(|id| (id, at)));
-        if left.is_empty() && quiet.is_none() {
+        way.gone.extend(left.iter().filter(|id| !found.contains(id)).map(|id| (*id, at)));
+        if way.gone.len() == options.kill as usize && quiet.is_none() {
             quiet = Some(Instant::now());
         }
-        progress.at(seen.gone.len() as u64);
+        tell(way.gone.len() as u64);
         sleep(Duration::from_millis(20)).await;
     }
-    progress.end();
-    Ok(seen)
+    Ok(way)
 }
 
 /// Who is healthy, of all services.
-async fn look(client: &Client, services: u32) -> anyhow::Result<BTreeSet<String>> {
+async fn look(client: &Client, services: u32) -> anyhow::Result<BTreeSet<u32>> {
     let lists = (0..services).map(|service| async move {
         let (service, _) = called(service, services);
         client.service(service).healthy().patience(PATIENCE).list().await
     });
     let lists = try_join_all(lists).await?;
-    Ok(lists.into_iter().flatten().map(|instance| instance.instance.as_str().to_owned()).collect())
+    let number = |id: &str| id.strip_prefix("i-").and_then(|number| number.parse().ok());
+    lists
+        .into_iter()
+        .flatten()
+        .map(|found| {
+            number(found.instance.as_str()).with_context(|| format!("{} is not ours", found.instance.as_str()))
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -253,13 +304,14 @@ mod tests {
 
     #[test]
     fn an_instance_that_goes_late_or_not_at_all_fails_a_run() {
-        let most = Duration::from_secs(6);
-        let gone = |seconds: &[u64]| -> BTreeMap<String, Duration> {
-            seconds.iter().map(|seconds| (seconds.to_string(), Duration::from_secs(*seconds))).collect()
+        let failures = |seconds: &[u64], wrong: &[&str]| {
+            let gone = (0..).zip(seconds.iter().copied().map(Duration::from_secs)).collect();
+            let wrong = wrong.iter().copied().map(str::to_owned).collect();
+            judge(&mut Way { name: "lists", field: "lists", gone, looks: 1, wrong }, 2, Duration::from_secs(6)).len()
         };
-        assert!(judge(&gone(&[5, 6]), 2, most, Vec::new()).is_empty());
-        assert_eq!(judge(&gone(&[5, 7]), 2, most, Vec::new()).len(), 1);
-        assert_eq!(judge(&gone(&[5]), 2, most, Vec::new()).len(), 1);
-        assert_eq!(judge(&gone(&[5, 6]), 2, most, vec!["one is missing".to_owned()]).len(), 1);
+        assert_eq!(failures(&[5, 6], &[]), 0);
+        assert_eq!(failures(&[5, 7], &[]), 1);
+        assert_eq!(failures(&[5], &[]), 1);
+        assert_eq!(failures(&[5, 6], &["one is missing"]), 1);
     }
 }

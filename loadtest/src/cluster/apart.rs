@@ -88,7 +88,7 @@ impl Cluster {
         }
         let server = net.public().values().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
         let complaints: Arc<Mutex<VecDeque<String>>> = Arc::default();
-        let mut cluster = Cluster { dev: None, server, nodes: all, complaints, net: Some(net), disks, data };
+        let mut cluster = Cluster { dev: None, server, dns: None, nodes: all, complaints, net: Some(net), disks, data };
         match cluster.begin(shards).await {
             Ok(()) => {
                 cluster.remark();

@@ -1,10 +1,14 @@
 //! What `wardlock dev --processes` prints, understood.
 
+use std::net::SocketAddr;
+
 /// A line that matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Said {
     /// The gateway listens at this address.
     Ready(String),
+    /// Services are found by DNS at this address.
+    Dns(SocketAddr),
     /// A node, its process and the shell command that starts it again.
     Node { id: u32, pid: u32, command: String },
 }
@@ -13,6 +17,10 @@ pub(super) enum Said {
 pub(super) fn understand(line: &str) -> Option<Said> {
     if let Some(server) = line.strip_prefix("Wardlock is ready at ") {
         return server.starts_with("http://").then(|| Said::Ready(server.trim_end().to_owned()));
+    }
+    if let Some((ip, rest)) = line.strip_prefix("dig @").and_then(|at| at.split_once(" -p ")) {
+        let port = rest.split_once(' ')?.0.parse().ok()?;
+        return Some(Said::Dns(SocketAddr::new(ip.parse().ok()?, port)));
     }
     let (head, command) = line.strip_prefix("node ")?.split_once("; to start it again: ")?;
     let (id, pid) = head.split_once(" is process ")?;
@@ -32,6 +40,10 @@ Paste these in order: open a session, take a lock, look at it.
 
 S=$(curl -s -X POST http://127.0.0.1:35211/api/v1/sessions -d '{"clientId":"me","ttl":60}')
 
+Or find a service by DNS:
+
+dig @127.0.0.1 -p 7453 SRV payments.service.wardlock
+
 Ctrl-C drains and stops.
 
 node 1 is process 4711; to start it again: /usr/bin/wardlock node --config '/my dir/node-1.toml' --certs '/my dir/certs'
@@ -44,6 +56,7 @@ node 2 is process 4712; to start it again: /usr/bin/wardlock node --config '/my 
         let command = |n| format!("/usr/bin/wardlock node --config '/my dir/node-{n}.toml' --certs '/my dir/certs'");
         let expected = [
             Said::Ready("http://127.0.0.1:35211".to_owned()),
+            Said::Dns(([127, 0, 0, 1], 7453).into()),
             Said::Node { id: 1, pid: 4711, command: command(1) },
             Said::Node { id: 2, pid: 4712, command: command(2) },
         ];
@@ -61,6 +74,7 @@ node 2 is process 4712; to start it again: /usr/bin/wardlock node --config '/my 
             "node 1 is process -7; to start it again: y",
             "node 1 is process 4711; to start it again: ",
             "Wardlock is ready at last",
+            "dig @127.0.0.1 -p 70000 SRV payments.service.wardlock",
         ] {
             assert_eq!(understand(line), None, "{line}");
         }

@@ -18,7 +18,7 @@ use wardlock_placement::{GroupId, NodeId, ShardMap};
 use wardlock_router::{
     Error, WatchError, WatchToken, Watched,
     http::{
-        Backend, Gateway, GatewayInfo, ServerConfig,
+        Backend, Gateway, GatewayInfo, ServerConfig, openapi,
         path::{self, PREFIX, Route},
         server,
         watch::Events,
@@ -101,6 +101,8 @@ struct Fake {
 
 impl Fake {
     fn gateway(turn: usize) -> Gateway<Fake> {
+        // Made once a process, which no call is to be charged for.
+        openapi::document();
         let info = GatewayInfo {
             cluster: "fuzz".into(),
             certs_hint: None,
@@ -114,8 +116,16 @@ impl Fake {
         self.turn.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Now and then there is no answer.
+    /// Now and then there is no answer to a question: nothing is unknown of what changes nothing.
     fn fails(&self) -> Result<(), Error> {
+        self.fails_to_change().map_err(|error| match error {
+            Error::OutcomeUnknown => Error::Unreachable { why: "down".into() },
+            error => error,
+        })
+    }
+
+    /// Now and then there is no answer.
+    fn fails_to_change(&self) -> Result<(), Error> {
         let why = String::from("down");
         match self.turn() % 16 {
             11 => Err(Error::Unavailable { retry_after: Duration::from_millis(10), why }),
@@ -153,6 +163,29 @@ fn check(command: &Command) {
     machine.apply(Term(1), batch, &mut outcomes, &mut Effects::default());
     assert_ne!(outcomes, [Outcome::Limit(Limit::Field)], "the gateway let through {command:?}");
     assert!(command.is_public(), "the gateway let through {command:?}");
+}
+
+/// Whether the machine may answer so: it says nothing of sessions to who names none, nor of queues to who waits in none.
+fn may_answer(command: &Command, outcome: &Outcome) -> bool {
+    let acquires = matches!(command, Command::Acquire(_));
+    let configures = matches!(command, Command::Configure(_));
+    let puts = matches!(command, Command::Configure(configure) if matches!(configure.change, Change::Put { .. }));
+    let registers = matches!(command, Command::Register(_) | Command::Deregister { .. } | Command::ReportHealth { .. });
+    let hooks = matches!(command, Command::SetHook(_) | Command::DropHook { .. } | Command::SettleDead(_));
+    let held = matches!(command, Command::Release { .. } | Command::Renew { .. } | Command::Proclaim { .. });
+    let by_a_session = acquires || held || matches!(command, Command::Register(_));
+    match outcome {
+        Outcome::Held(_) | Outcome::WaitTimeout(_) | Outcome::AlreadyHeld(_) => acquires,
+        Outcome::Mismatch { .. } | Outcome::Queued { .. } => acquires,
+        Outcome::TooOld => by_a_session,
+        Outcome::Ended | Outcome::UnknownSession => by_a_session || matches!(command, Command::CloseSession { .. }),
+        Outcome::Foreign => held,
+        Outcome::VersionMismatch { .. } => configures,
+        Outcome::NoConfig => configures && !puts,
+        Outcome::NoInstance | Outcome::ForeignInstance => registers,
+        Outcome::NoHook => hooks,
+        _ => true,
+    }
 }
 
 /// What happened, over and over.
@@ -233,7 +266,7 @@ impl Backend for Fake {
 
     async fn write(&self, command: Command, _: Duration) -> Result<Outcome, Error> {
         check(&command);
-        self.fails()?;
+        self.fails_to_change()?;
         let key = command.key().cloned().unwrap_or_else(|| machine::key(0));
         let blocked = Blocked {
             holders: vec![grant(&key)],
@@ -267,7 +300,7 @@ impl Backend for Fake {
             }
             _ => Outcome::Done,
         };
-        Ok(match self.turn() % 24 {
+        let outcome = match self.turn() % 24 {
             0 => Outcome::Held(blocked),
             1 => Outcome::WaitTimeout(blocked),
             2 => Outcome::AlreadyHeld(grant(&key)),
@@ -284,8 +317,9 @@ impl Backend for Fake {
             13 => Outcome::NoInstance,
             14 => Outcome::ForeignInstance,
             15 => Outcome::NoHook,
-            _ => like,
-        })
+            _ => return Ok(like),
+        };
+        Ok(if may_answer(&command, &outcome) { outcome } else { like })
     }
 
     fn withdraw(&self, acquire: Acquire) {
@@ -339,7 +373,7 @@ impl Backend for Fake {
     }
 
     async fn transfer(&self, _: GroupId, _: NodeId, _: Duration) -> Result<(), Error> {
-        self.fails()
+        self.fails_to_change()
     }
 
     fn new_session_id(&self) -> SessionId {
@@ -488,13 +522,14 @@ async fn read(response: Response) -> (u16, String, Vec<u8>) {
 pub fn streams(data: &[u8]) {
     let [turn, seed, bytes @ ..] = data else { return };
     let mut random = Random::new(u64::from(*seed));
+    let gateway = Fake::gateway((*turn).into());
     let answer = within(60 * data.len() + (2 << 20), "serving a connection", || {
         image::run(async {
             let (client, stream) = tokio::io::duplex(4096);
             let (mut reading, mut writing) = tokio::io::split(client);
             let config = ServerConfig::default();
             let serving = async {
-                server::serve_stream(stream, Fake::gateway((*turn).into()), &config).await;
+                server::serve_stream(stream, gateway, &config).await;
             };
             let asking = async {
                 let mut rest = bytes;
@@ -509,12 +544,13 @@ pub fn streams(data: &[u8]) {
                 }
                 let _ = writing.shutdown().await;
             };
-            let mut answer = Vec::new();
+            // Never moved to a larger room: both would count as held.
+            let mut answer = Vec::with_capacity(1 << 20);
             let hearing = async {
                 let mut piece = [0; 1024];
                 while let Ok(length @ 1..) = reading.read(&mut piece).await {
-                    answer.extend_from_slice(&piece[..length.min(piece.len())]);
-                    answer.truncate(1 << 20);
+                    let room = answer.capacity() - answer.len();
+                    answer.extend_from_slice(&piece[..length.min(room)]);
                 }
             };
             let all = async { tokio::join!(serving, asking, hearing) };
