@@ -6,11 +6,12 @@
 //!
 //! What runs beside the groups' own runners: [`beat`] sends the heartbeats of all groups at once,
 //! [`compaction`] takes snapshots, one at a time, and cuts the logs, [`report`] tells the placement group what this node
-//! leads, [`driver`] acts on the planner's steps where this node leads the placement group. [`drain`]
+//! leads, [`driver`] acts on the planner's steps and [`deadlocks`] ends deadlocks where this node leads the placement group. [`drain`]
 //! hands the leaderships over before the groups stop.
 
 mod beat;
 mod compaction;
+mod deadlocks;
 mod dispatch;
 mod drain;
 mod driver;
@@ -157,7 +158,10 @@ impl Host {
         host.spawn(report::run(Arc::clone(&host)));
         host.spawn(gauges::run(Arc::clone(&host)));
         match host.groups.contains_key(&PLACEMENT) {
-            true => host.spawn(driver::run(Arc::clone(&host))),
+            true => {
+                host.spawn(driver::run(Arc::clone(&host)));
+                host.spawn(deadlocks::run(Arc::clone(&host)));
+            }
             false => host.spawn(follow::run(Arc::clone(&host))),
         }
         Ok(host)

@@ -80,6 +80,7 @@ fn describe() {
     describe_gauge!("wardlock_log_bytes", "Bytes of the log that no snapshot covers yet");
     describe_gauge!("wardlock_disk_free_bytes", "Free space of the data directory's file system");
     describe_histogram!("wardlock_lock_wait_seconds", "Time from request to grant of queued requests");
+    describe_counter!("wardlock_deadlocks_total", "Waits that this node ended because they were part of a deadlock");
     describe_counter!("wardlock_lock_grants_total", "Locks and elections granted by this node");
     describe_counter!("wardlock_lock_lost_total", "Grants that ended otherwise than by release");
     describe_gauge!("wardlock_locks_held", "Grants in the shards that this node leads");

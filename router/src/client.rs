@@ -36,6 +36,7 @@ mod clock;
 mod config;
 mod connect;
 mod core;
+mod deadlocks;
 mod discover;
 mod election;
 mod fan;

@@ -22,6 +22,7 @@ mod call;
 mod cluster;
 mod config;
 mod consistency;
+mod deadlocks;
 pub mod documents;
 mod elections;
 mod fence;
@@ -215,6 +216,7 @@ impl<B: Backend> Gateway<B> {
             Route::PutConfig(path) => self.put_config(path, call).await,
             Route::DeleteConfig(path) => self.delete_config(path, call).await,
             Route::RollbackConfig(path) => self.rollback_config(path, call).await,
+            Route::Deadlocks => self.deadlocks(call).await,
             Route::Services => self.services(call).await,
             Route::Service(name) => self.service(name, call).await,
             Route::Instance(service, id) => self.instance(service, id, call).await,

@@ -4,6 +4,7 @@
 
 mod address;
 pub mod client;
+pub mod deadlock;
 pub mod dns;
 mod error;
 pub mod http;

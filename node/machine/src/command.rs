@@ -13,6 +13,7 @@ use crate::{
     instance::*,
     query::{Event, Pattern},
     secret::Secret,
+    waits::{BreakDeadlock, Circle},
 };
 
 /// What people attach to a session or a grant: host, pid, user, reason, trace id.
@@ -445,6 +446,10 @@ pub enum Command {
     Advance(Advance),
     /// Has a webhook's dead letters delivered once more, or forgets them.
     SettleDead(SettleDead),
+
+    /// Ends a wait that is part of a deadlock. Said by whoever sees the waits of all shards, the placement group's
+    /// leader.
+    BreakDeadlock(BreakDeadlock),
 }
 
 impl Command {
@@ -494,6 +499,7 @@ impl Command {
             | Command::Drop { session, .. }
             | Command::Cancel { session, .. }
             | Command::ReportHealth { session, .. } => Some(*session),
+            Command::BreakDeadlock(ask) => Some(ask.session),
             Command::Acquire(acquire) => Some(acquire.session),
             Command::Release { lock_id, .. } | Command::Renew { lock_id, .. } | Command::Proclaim { lock_id, .. } => {
                 Some(lock_id.session)
@@ -530,6 +536,7 @@ impl Command {
             Command::SetHook(ask) => Some(&ask.key),
             Command::Advance(ask) => Some(&ask.key),
             Command::SettleDead(ask) => Some(&ask.key),
+            Command::BreakDeadlock(ask) => Some(&ask.key),
             _ => None,
         }
     }
@@ -688,6 +695,9 @@ pub enum Outcome {
     },
     /// No such webhook here.
     NoHook,
+    /// The wait was part of a circle of sessions that wait for each other, and was ended so that the others can go on.
+    /// A repeat is told so without the circle.
+    Deadlock(Circle),
 }
 
 /// Which bound was reached.

@@ -46,6 +46,11 @@ impl Deadlines {
         self.answers.first().map(|(at, session, key)| (*at, Due::Answer(*session, *key)))
     }
 
+    /// What is waited for: the locks, each as often as it has waiters.
+    pub(crate) fn waits(&self) -> impl Iterator<Item = &Key> {
+        self.waits.iter().map(|(_, _, key)| key)
+    }
+
     /// When the first end is.
     pub(crate) fn next(&self) -> Option<Stamp> {
         [

@@ -29,6 +29,11 @@ impl Command {
             Command::DropHook { key, .. } => key.kind == Kind::Hook,
             Command::SettleDead(ask) => ask.key.kind == Kind::Hook,
             Command::Advance(ask) => advance(ask),
+            Command::BreakDeadlock(ask) => {
+                matches!(ask.key.kind, Kind::Lock | Kind::Election)
+                    && ask.circle.steps.len() <= limits::CIRCLE
+                    && ask.circle.steps.iter().all(|step| label(&step.holder))
+            }
             _ => true,
         }
     }
@@ -62,7 +67,8 @@ impl Query {
             | Query::Session { .. }
             | Query::Sessions { .. }
             | Query::Hook { .. }
-            | Query::DeadLetters { .. } => true,
+            | Query::DeadLetters { .. }
+            | Query::Waits { .. } => true,
             Query::Hooks { after, .. } => after.as_ref().is_none_or(|after| after.len() <= limits::NAME_BYTES),
         }
     }

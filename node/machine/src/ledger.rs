@@ -24,6 +24,7 @@ use crate::{
     queue::{Place, Waiter},
     seat::{Keyed, Seat, SeatAt, Stored},
     table::Table,
+    waits::is_serial,
 };
 
 /// The numbers of a shard.
@@ -79,6 +80,11 @@ impl Ledger {
     /// Whose request it is.
     pub(crate) fn holder(&self, ask: &Ask) -> &Holder {
         &self.seats[ask.seat].holder
+    }
+
+    /// Whether it is a session's that does one thing at a time.
+    pub(crate) fn is_serial(&self, ask: &Ask) -> bool {
+        is_serial(&self.holder(ask).metadata)
     }
 
     /// Who is in the way at a lock.
@@ -257,6 +263,7 @@ impl Ledger {
         let new = self.seats[waiter.ask.seat].waits.add(at, waiter.place);
         assert!(new, "invariant 6: a session waits for {} twice", key.name);
         self.counts.waiters += 1;
+        self.counts.serial_waiters += u64::from(self.is_serial(&waiter.ask));
     }
 
     /// Takes a waiter out of the queue.
@@ -265,6 +272,7 @@ impl Ledger {
         self.deadlines.remove_wait(waiter.until, place, spot.key);
         self.seats[waiter.ask.seat].waits.remove(spot.at);
         self.counts.waiters -= 1;
+        self.counts.serial_waiters -= u64::from(self.is_serial(&waiter.ask));
         waiter
     }
 

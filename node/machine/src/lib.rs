@@ -103,6 +103,7 @@ mod session;
 mod snapshot;
 mod table;
 mod view;
+mod waits;
 
 pub use blob::Blob;
 pub use command::*;
@@ -113,3 +114,4 @@ pub use machine::{Attachment, Machine};
 pub use query::*;
 pub use secret::Secret;
 pub use snapshot::RestoreError;
+pub use waits::*;

@@ -100,6 +100,10 @@ pub const DEAD_BYTES: usize = 1 << 20;
 pub const DEAD_BYTES_PER_SHARD: usize = 16 << 20;
 /// What a dead letter counts for beside its texts.
 pub const DEAD_FIXED_BYTES: usize = 128;
+/// How many holders a waiter is said to wait for, where deadlocks are looked for.
+pub const BLOCKERS: usize = 1_000;
+/// How many waits of a deadlock's circle are named.
+pub const CIRCLE: usize = 64;
 /// How long a keyed answer is kept.
 pub const KEY_LIFE: Millis = Millis(600_000);
 /// How many released lock ids are remembered for one session in one shard.

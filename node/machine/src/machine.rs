@@ -171,6 +171,7 @@ impl Machine {
                 let now = self.at(cx);
                 told(self.hooks.settle(&ask, &now), cx)
             }
+            Command::BreakDeadlock(ask) => self.break_deadlock(ask, cx),
             Command::Advance(ask) => {
                 let now = self.at(cx);
                 self.hooks.advance(ask, &now)
@@ -215,7 +216,7 @@ impl Machine {
     }
 
     /// Works on one lock with the ledger, then lets its place rest if nothing is left of it.
-    fn with_lock<T>(&mut self, at: LockAt, work: impl FnOnce(&mut Ledger, &mut Spot<'_>) -> T) -> T {
+    pub(crate) fn with_lock<T>(&mut self, at: LockAt, work: impl FnOnce(&mut Ledger, &mut Spot<'_>) -> T) -> T {
         let (key, lock) = self.locks.entry_mut(at);
         let mut spot = Spot { at, key, lock };
         let result = work(&mut self.ledger, &mut spot);

@@ -8,6 +8,7 @@ use crate::{
     command::{Cursor, DeadLetter, EndReason, Grant, Metadata, Mode},
     ids::*,
     instance::*,
+    waits::Wait,
 };
 
 /// A question to one shard.
@@ -135,6 +136,12 @@ pub enum Query {
         /// Which.
         key: Key,
     },
+    /// A page of the waiters for those locks for which a session waits that does one thing at a time: of these deadlocks
+    /// are made.
+    Waits {
+        /// Only of locks after this one.
+        after: Option<Key>,
+    },
 }
 
 /// Which objects events are asked for.
@@ -184,6 +191,13 @@ pub enum Answer {
     /// Oldest first, those that are to be delivered once more in front, as many as there is room for. `None` where there
     /// is no such webhook.
     DeadLetters(Option<Vec<DeadLetter>>),
+    /// Lock by lock, in the order of their names, each lock's next in line first.
+    Waits {
+        /// Those for which there is room. Of the last lock of a page that has more behind it, all.
+        waits: Vec<Wait>,
+        /// There are more.
+        more: bool,
+    },
 }
 
 /// A webhook as it is shown: without its secret.
@@ -493,6 +507,8 @@ pub struct Counts {
     pub semaphore: u64,
     /// Requests that queue.
     pub waiters: u64,
+    /// Those of them whose sessions do one thing at a time, of which deadlocks are made.
+    pub serial_waiters: u64,
     /// Open sessions at home here.
     pub sessions: u64,
     /// Grants ever given; never falls.

@@ -37,6 +37,7 @@ pub(crate) enum Stored {
     Renewed(Token),
     Expired,
     Foreign,
+    Deadlock,
 }
 
 impl Stored {

@@ -189,6 +189,7 @@ impl Machine {
             Query::Services { prefix, after, limit } => {
                 Answer::Services(self.service_list(prefix, after.as_deref(), page(*limit)))
             }
+            Query::Waits { after } => self.waits(after.as_ref()),
             Query::Sample { key, count, seed } => Answer::Sample(self.sample(key, *count, *seed)),
         }
     }

@@ -141,6 +141,12 @@ impl Runner {
                 writeln!(self.out, "{shown} → {text}").unwrap();
                 return;
             }
+            "waits" => {
+                let Answer::Waits { waits, .. } = self.machine.query(&Query::Waits { after: None }) else { panic!() };
+                let text: Vec<String> = waits.iter().map(wait).collect();
+                writeln!(self.out, "{shown} → {}", or_none(text.join("; "))).unwrap();
+                return;
+            }
             "fence" => {
                 let checks = vec![(line.key(1), Token(line.number("token").unwrap()))];
                 let answer = self.machine.query(&Query::Fence { checks });
@@ -293,7 +299,9 @@ impl Runner {
 
     fn holder(line: &Line<'_>) -> Holder {
         let client_id = line.pair("client").unwrap_or(line.words[1]).to_owned();
-        Holder { client_id, ttl: line.time("ttl").unwrap_or(Millis(10_000)), metadata: Metadata::new() }
+        let serial = line.flags.contains(&"serial").then(|| (SERIAL.to_owned(), "true".to_owned()));
+        let metadata = serial.into_iter().collect();
+        Holder { client_id, ttl: line.time("ttl").unwrap_or(Millis(10_000)), metadata }
     }
 
     fn join(&mut self, line: &Line<'_>) {
@@ -486,6 +494,12 @@ impl Runner {
                 lock_id: lock_id(),
                 value: line.pair("value").expect("value=").to_owned(),
             },
+            "deadlock" => {
+                let (session, key) = (line.session(), line.key(2));
+                let steps = vec![CircleStep { session, holder: "a circle".into(), key: key.clone() }];
+                let arrival = line.number("arrival").expect("arrival=");
+                Command::BreakDeadlock(BreakDeadlock { key, session, arrival, circle: Circle { steps, length: 1 } })
+            }
             "break" => Command::Break { key: line.key(1), reason: "stuck".into() },
             "put" | "delete" | "rollback" => Command::Configure(self.configure(line)),
             "cancel" => Command::Cancel { session: line.session(), request, key: line.key(2) },
@@ -588,6 +602,21 @@ fn show(object: &Object) -> String {
     format!("held by [{}] queue [{}]{delay} revision={}", holders.join(", "), queue.join(" "), object.revision)
 }
 
+fn wait(wait: &Wait) -> String {
+    let grants = |grants: &[(SessionId, Token)]| {
+        let grants: Vec<String> = grants.iter().map(|(session, token)| format!("{}:{token}", name(*session))).collect();
+        grants.join(" ")
+    };
+    let on = match &wait.blockers {
+        Blockers::Waiter(arrival) => format!("waiter {arrival}"),
+        Blockers::All(of) => format!("all of [{}]", grants(of)),
+        Blockers::Any(of) => format!("any of [{}]", grants(of)),
+        Blockers::Nobody => "nobody".to_owned(),
+    };
+    let serial = if wait.serial { " serial" } else { "" };
+    format!("{} {}{serial} arrival={} on {on}", wait.key.name, wait.holder, wait.arrival)
+}
+
 fn tell(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Granted(held) => format!("granted {}", grant(held)),
@@ -618,6 +647,7 @@ fn tell(outcome: &Outcome) -> String {
             let private = private.map_or(String::new(), |session| format!(" private {}", name(session)));
             format!("deregistered revision={revision}{private}")
         }
+        Outcome::Deadlock(circle) => format!("deadlock of {}", circle.length),
         Outcome::HealthReported { revision } => format!("reported revision={revision}"),
         plain => format!("{plain:?}").to_lowercase(),
     }

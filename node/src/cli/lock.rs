@@ -43,7 +43,18 @@ enum LockCommand {
     Who(Named),
     Queue(Named),
     Break(Breaking),
+    Deadlocks(Deadlocks),
 }
+
+/// List the deadlocks that stand now.
+///
+/// Sessions that were opened as ones that do one thing at a time (`wardlock session open --serial`) and wait for each
+/// other in a circle. The cluster ends each within some two seconds: the youngest wait of the lowest priority is refused.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  wardlock lock deadlocks")]
+struct Deadlocks {}
 
 /// Acquire a lock and leave it held.
 ///
@@ -207,6 +218,7 @@ pub async fn run(args: LockArgs) -> Result<ExitCode, Failure> {
             let waited = object.filter(|object| object.queue_count > 0);
             remote::show(waited.as_ref(), output, view::queue, "nobody waits")
         }
+        LockCommand::Deadlocks(Deadlocks {}) => deadlocks(&server.connect().await?, output).await,
         LockCommand::Break(breaking) => break_lock(&server.connect().await?, breaking, output).await,
     }
 }
@@ -311,6 +323,22 @@ async fn list(client: &Client, args: Listing, output: Format) -> Result<ExitCode
     if objects.len() >= args.limit as usize {
         crate::cli::output::complain("wardlock: there may be more; see --limit\n");
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn deadlocks(client: &Client, output: Format) -> Result<ExitCode, Failure> {
+    let (found, seen) = client.deadlocks(PATIENCE).await.map_err(Failure::error)?;
+    if output == Format::Json {
+        output::print_json(&documents::deadlocks(&found, &seen))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = output::Table::new(["VICTIM", "WAITS FOR", "FOR", "LENGTH", "CIRCLE"]);
+    for deadlock in &found {
+        let Some(wait) = seen.0.get(&deadlock.victim) else { continue };
+        let (circle, length) = (deadlock.circle.to_string(), deadlock.circle.length.to_string());
+        table.row([wait.holder.clone(), wait.key.name.to_string(), view::age(wait.since), length, circle]);
+    }
+    output::print(&table.lines())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -133,6 +133,10 @@ pub(super) fn refused(outcome: Outcome) -> Failure {
             Failure::new(Code::NotAcquired, format!("not acquired in time: {}", blocked_by(&blocked)))
         }
         Outcome::Cancelled => Failure::new(Code::NotAcquired, "not acquired: the wait was cancelled"),
+        Outcome::Deadlock(circle) => {
+            let circle = output::printable(&circle.to_string());
+            Failure::new(Code::NotAcquired, format!("not acquired: a deadlock: {circle}; give back what you hold"))
+        }
         Outcome::Mismatch { mode } => {
             Failure::error(format!("others use it as {}: all must use it alike", view::mode(mode)))
         }
@@ -206,6 +210,7 @@ pub(super) fn not_held(error: LockError) -> Failure {
         LockError::WaitTimeout(blocked) => refused(Outcome::WaitTimeout(blocked)),
         LockError::Mismatch(mode) => refused(Outcome::Mismatch { mode }),
         LockError::Cancelled => refused(Outcome::Cancelled),
+        LockError::Deadlock(circle) => refused(Outcome::Deadlock(circle)),
         LockError::Expired | LockError::SessionLost => {
             Failure::new(Code::NotAcquired, format!("not acquired: {error}"))
         }

@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use wardlock_machine::{Answer, Command, Outcome, SessionGone, SessionId, limits};
+use wardlock_machine::{Answer, Command, Outcome, SERIAL, SessionGone, SessionId, limits};
 use wardlock_router::{Client, http::documents};
 use wardlock_wire::KeptAlive;
 
@@ -55,6 +55,10 @@ struct Open {
     /// Why, shown to whoever waits for what it holds.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+
+    /// It does one thing at a time: where such sessions wait for each other in a circle, one wait is ended.
+    #[arg(long)]
+    serial: bool,
 }
 
 /// List sessions.
@@ -98,7 +102,10 @@ pub(super) async fn run(args: SessionArgs) -> Result<ExitCode, Failure> {
             if client_id.is_empty() || client_id.len() > limits::LABEL_BYTES {
                 return Err(Failure::usage(format!("--client-id must have 1 to {} bytes", limits::LABEL_BYTES)));
             }
-            let metadata = connect::metadata(open.reason.as_deref())?;
+            let mut metadata = connect::metadata(open.reason.as_deref())?;
+            if open.serial {
+                metadata.insert(SERIAL.to_owned(), "true".to_owned());
+            }
             let session = remote::open(&client, client_id.clone(), open.ttl, metadata).await?;
             let said = json!({
                 "sessionId": session.to_string(), "clientId": client_id, "ttl": documents::seconds(remote::millis(open.ttl)),

@@ -556,7 +556,8 @@ pub fn misread(range: Option<(u64, u64)>, epoch: RangeEpoch, map: &ShardMap, que
         | Query::Configs { .. }
         | Query::Events { .. }
         | Query::Hooks { .. }
-        | Query::Services { .. } => true,
+        | Query::Services { .. }
+        | Query::Waits { .. } => true,
     };
     (!all_here).then_some(Refusal::StaleEpoch { current: epoch, map: map.version })
 }

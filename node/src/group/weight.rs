@@ -1,6 +1,6 @@
 //! What requests count for where queues are bounded in bytes: roughly what they take, and never much too little.
 
-use wardlock_machine::{Change, Command, Metadata, Query};
+use wardlock_machine::{Change, CircleStep, Command, Metadata, Query};
 use wardlock_wire::Op;
 
 /// What any request takes beside its texts.
@@ -62,6 +62,10 @@ pub fn command(command: &Command) -> usize {
                 let dead: usize = ask.dead.iter().map(|letter| letter.weight()).sum();
                 ask.key.name.as_str().len() + 16 * (ask.cursor.positions.len() + ask.settled.len()) + dead
             }
+            Command::BreakDeadlock(ask) => {
+                let step = |step: &CircleStep| FIXED + step.holder.len() + step.key.name.as_str().len();
+                ask.key.name.as_str().len() + ask.circle.steps.iter().map(step).sum::<usize>()
+            }
             Command::Proclaim { key, value, .. } => key.name.as_str().len() + value.len(),
             _ => 0,
         }
@@ -91,6 +95,7 @@ fn texts(query: &Query) -> usize {
         | Query::Services { prefix, after, .. } => prefix.len() + after.as_ref().map_or(0, String::len),
         Query::Events { patterns, .. } => patterns.iter().map(|pattern| FIXED + pattern.name.len()).sum(),
         Query::Fence { checks } => checks.iter().map(|(key, _)| FIXED + key.name.as_str().len()).sum(),
+        Query::Waits { after } => after.as_ref().map_or(0, |after| after.name.as_str().len()),
         Query::Session { .. } | Query::Sessions { .. } => 0,
     }
 }

@@ -97,7 +97,7 @@ pub(super) async fn run(host: Arc<Host>) {
 }
 
 /// Whether this replica leads and has applied its term's first entry: then its map is the newest.
-fn leads(group: &Group) -> bool {
+pub(super) fn leads(group: &Group) -> bool {
     let server = group.raft.server_metrics();
     let server = server.borrow_watched();
     group.raft.is_leader() && server.vote.committed && group.replica.applied_term() == server.vote.leader_id.term

@@ -18,8 +18,14 @@ pub(super) async fn run(host: Arc<Host>) {
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         timer.tick().await;
-        let leads = host.groups.iter().filter(|group| group.raft.is_leader()).map(|group| group.id).collect();
-        let report = Report { node: host.parts.node, addresses: host.parts.addresses.clone(), leads };
+        let led = host.groups.iter().filter(|group| group.raft.is_leader());
+        let (mut leads, mut waits) = (Vec::new(), Vec::new());
+        for group in led {
+            leads.push(group.id);
+            let may_lock_up = group.replica.machine(|machine| machine.counts().serial_waiters > 0);
+            waits.extend(Some(group.id).filter(|_| may_lock_up == Some(true)));
+        }
+        let report = Report { node: host.parts.node, addresses: host.parts.addresses.clone(), leads, waits };
         for place in host.placement_places() {
             // The next report makes up for one that is lost.
             drop(host.parts.transport.call(place.node, Lane::Urgent, Body::Report(report.clone())));

@@ -11,7 +11,7 @@ use wardlock_placement::{GroupId, MapVersion, NodeId, ReplicaId, ShardMap};
 use crate::raft::{RaftReply, RaftRequest, Vote};
 
 /// The version of everything in this crate. Nodes refuse a peer with another.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// What a client says that takes whichever cluster its certificate lets it into.
 pub const ANY_CLUSTER: &str = "";
@@ -245,6 +245,8 @@ pub struct Report {
     pub addresses: wardlock_placement::Node,
     /// The groups that it leads.
     pub leads: Vec<GroupId>,
+    /// Those of them in which a deadlock may be: a session waits there that does one thing at a time.
+    pub waits: Vec<GroupId>,
 }
 
 /// A node's view, for people.

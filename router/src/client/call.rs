@@ -185,7 +185,8 @@ pub(crate) fn read_from(query: &Query) -> Option<Target<'_>> {
         | Query::Configs { .. }
         | Query::Events { .. }
         | Query::Hooks { .. }
-        | Query::Services { .. } => None,
+        | Query::Services { .. }
+        | Query::Waits { .. } => None,
     }
 }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wardlock_machine::{
-    Acquire, Blocked, Command, Grant, Key, Kind, Limit, Metadata, Millis, Mode, Name, NameError, Outcome, planted,
+    Acquire, Blocked, Circle, Command, Grant, Key, Kind, Limit, Metadata, Millis, Mode, Name, NameError, Outcome,
+    planted,
 };
 
 use super::{
@@ -51,6 +52,10 @@ pub enum LockError {
     /// The request was taken out of the queue.
     #[error("cancelled")]
     Cancelled,
+    /// The wait was part of a deadlock, and was ended so that the others can go on: give back what you hold, and try
+    /// again after a pause.
+    #[error("a deadlock: {0}")]
+    Deadlock(Circle),
     /// The call failed. After [`Error::OutcomeUnknown`] of an acquire, what may have been granted is given
     /// back in the background.
     #[error(transparent)]
@@ -218,6 +223,7 @@ impl Session {
             Outcome::Mismatch { mode } => LockError::Mismatch(mode),
             Outcome::Limit(limit) => LockError::Limit(limit),
             Outcome::Cancelled => LockError::Cancelled,
+            Outcome::Deadlock(circle) => LockError::Deadlock(circle),
             Outcome::Expired => LockError::Expired,
             // A shard heard so from the session's home.
             Outcome::Closing | Outcome::Ended | Outcome::UnknownSession => {

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use wardlock_machine::{Command, Holder, Limit, Metadata, Millis, Outcome, SessionId};
+use wardlock_machine::{Command, Holder, Limit, Metadata, Millis, Outcome, SERIAL, SessionId};
 
 use super::{
     Client,
@@ -72,6 +72,15 @@ impl SessionBuilder {
     /// Adds an entry that is shown to whoever waits for what this session holds.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> SessionBuilder {
         self.metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// It does one thing at a time: while it waits for a lock, it gives nothing back. Where such sessions wait for each
+    /// other in a circle, that is a deadlock: the youngest wait of it ends with
+    /// [`LockError::Deadlock`](crate::LockError::Deadlock). Not for sessions of which several tasks take locks, each for
+    /// itself: what one waits for, another may give back.
+    pub fn serial(mut self) -> SessionBuilder {
+        self.metadata.insert(SERIAL.to_owned(), "true".to_owned());
         self
     }
 

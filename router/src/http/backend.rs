@@ -17,6 +17,7 @@ use super::watch::Events;
 use crate::{
     Client, Error,
     client::{Watch, WatchError, WatchToken},
+    deadlock::{Deadlock, Seen},
 };
 
 /// A cluster, as the gateway uses it.
@@ -77,6 +78,9 @@ pub trait Backend: Send + Sync + 'static {
         since: Option<WatchToken>,
         patience: Duration,
     ) -> impl Future<Output = Result<Self::Watch, WatchError>> + Send;
+
+    /// The deadlocks that stand now.
+    fn deadlocks(&self, patience: Duration) -> impl Future<Output = Result<(Vec<Deadlock>, Seen), Error>> + Send;
 
     /// The shard map, as it is known here.
     fn map(&self) -> Arc<ShardMap>;
@@ -151,6 +155,10 @@ impl Backend for Client {
             Some(token) => builder.since(token).open().await,
             None => builder.open().await,
         }
+    }
+
+    async fn deadlocks(&self, patience: Duration) -> Result<(Vec<Deadlock>, Seen), Error> {
+        Client::deadlocks(self, patience).await
     }
 
     fn map(&self) -> Arc<ShardMap> {

@@ -12,11 +12,15 @@ use wardlock_placement::GroupId;
 use super::watch::EventView;
 use super::{
     config::{Document, Done, Listed},
+    deadlocks::Deadlocks,
     render::{Granted, HolderView, LeaderView, LockView, Seconds, SessionDoc},
     services::{InstanceDoc, ServiceDoc},
     webhooks::{HookDoc, LetterDoc},
 };
-use crate::client::Watched;
+use crate::{
+    client::Watched,
+    deadlock::{Deadlock, Seen},
+};
 
 /// What an acquire or a renew answers.
 pub fn granted(grant: &Grant) -> Value {
@@ -31,6 +35,11 @@ pub fn holder(grant: &Grant) -> Value {
 /// A lock, with all holders and its queue.
 pub fn lock(object: &Object) -> Value {
     document(&LockView::from(object))
+}
+
+/// The deadlocks that stand now, as they were found in what was seen.
+pub fn deadlocks(found: &[Deadlock], seen: &Seen) -> Value {
+    document(&Deadlocks::new(found, seen))
 }
 
 /// An election, with its candidates. All `null` where nobody leads.

@@ -102,6 +102,15 @@ impl Fields {
         }
     }
 
+    /// True or false.
+    pub fn flag(&mut self, field: &'static str) -> Result<Option<bool>, Problem> {
+        match self.take(field) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(flag)),
+            Some(_) => Err(Problem::field(field, format!("{field} must be true or false"))),
+        }
+    }
+
     /// A length of time in seconds, within bounds.
     pub fn seconds(&mut self, field: &'static str, min: Millis, max: Millis) -> Result<Option<Millis>, Problem> {
         match self.take(field) {

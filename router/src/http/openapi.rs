@@ -34,12 +34,13 @@ use std::{
 use serde_json::{Value, json};
 
 pub(super) use self::described::{Described, delete, get, post, put};
-use super::{batch, cluster, config, elections, fence, locks, services, sessions, watch, webhooks};
+use super::{batch, cluster, config, deadlocks, elections, fence, locks, services, sessions, watch, webhooks};
 
 /// Every call, in the order of the rooms.
 fn calls() -> Vec<Described> {
     let rooms = [
         locks::spec::calls(),
+        deadlocks::spec::calls(),
         sessions::spec::calls(),
         elections::spec::calls(),
         config::spec::calls(),

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use serde_json::json;
 use wardlock_machine::{Limit, Outcome};
 
-use super::{problem::Problem, render};
+use super::{deadlocks, problem::Problem, render};
 
 /// The refusal that an outcome means to a caller who hoped for another. Every outcome is one: those that
 /// can only come from a mistake of the cluster's are internal errors.
@@ -30,6 +31,12 @@ pub(super) fn refusal(outcome: Outcome) -> Problem {
             refused("mode-mismatch", "It is in use in another way", detail).with("mode", mode).with("permits", permits)
         }
         Outcome::Cancelled => refused("cancelled", "The wait was given up", "the waiter was taken out of the queue"),
+        Outcome::Deadlock(circle) => {
+            let detail = "sessions waited for each other in a circle; this wait was ended so that the others can go on";
+            refused("deadlock", "The wait was part of a deadlock", detail)
+                .with("circle", json!(deadlocks::steps(&circle)))
+                .with("circleLength", circle.length)
+        }
         Outcome::TooOld => refused("request-too-old", "The request is too old", "its answer is no longer kept"),
         Outcome::IdTaken => {
             let detail = "the idempotency key belongs to another client's session";

@@ -35,6 +35,7 @@ pub enum Route {
     Break(Name),
     Lock(Name),
     Locks,
+    Deadlocks,
     OpenSession,
     Sessions,
     Session(SessionId),
@@ -87,6 +88,7 @@ impl Route {
             Route::Break(_) => "break",
             Route::Lock(_) => "lock",
             Route::Locks => "locks",
+            Route::Deadlocks => "deadlocks",
             Route::OpenSession => "open_session",
             Route::Sessions => "sessions",
             Route::Session(_) => "session",
@@ -178,6 +180,7 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Unroutable> {
     match (head, tail) {
         ("locks", None) => get(method, Route::Locks),
         ("locks", Some(tail)) => lock(method, tail),
+        ("locks:deadlocks", None) => get(method, Route::Deadlocks),
         ("leader", Some(tail)) => leader(method, tail),
         ("sessions", None) => match *method {
             Method::POST => Ok(Route::OpenSession),

@@ -6,7 +6,9 @@ use http::StatusCode;
 use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
-use wardlock_machine::{Answer, Command, Holder, Millis, Outcome, Query, SessionGone, SessionId, SessionView, limits};
+use wardlock_machine::{
+    Answer, Command, Holder, Millis, Outcome, Query, SERIAL, SessionGone, SessionId, SessionView, limits,
+};
 use wardlock_wire::KeptAlive;
 
 use super::{
@@ -35,7 +37,10 @@ impl<B: Backend> Gateway<B> {
         let fields = &mut call.fields;
         let client_id = fields.label("clientId")?;
         let ttl = fields.seconds("ttl", limits::SESSION_TTL_MIN, limits::SESSION_TTL_MAX)?.unwrap_or(TTL);
-        let metadata = fields.metadata()?;
+        let mut metadata = fields.metadata()?;
+        if fields.flag("serial")? == Some(true) {
+            metadata.insert(SERIAL.to_owned(), "true".to_owned());
+        }
         let fresh = self.backend().new_session_id();
         // With a key, the retry must come to the same session: its id is made of the key.
         let session = match call.keyed("open_session", &[client_id.as_bytes()]) {

@@ -1,6 +1,6 @@
 //! What a command comes to, before anybody asks: small, and made into an [`Outcome`] only for an asker.
 
-use crate::{command::*, ids::*, locks::LockAt, machine::Machine, seat::Stored};
+use crate::{command::*, ids::*, locks::LockAt, machine::Machine, seat::Stored, waits::Circle};
 
 /// See the module. It holds until the next command.
 pub(crate) enum Said {
@@ -34,6 +34,7 @@ impl Machine {
             Stored::Cancelled => Outcome::Cancelled.into(),
             Stored::Released => Outcome::Released.into(),
             Stored::Foreign => Outcome::Foreign.into(),
+            Stored::Deadlock => Outcome::Deadlock(Circle::default()).into(),
             Stored::Expired | Stored::Granted(_) | Stored::AlreadyHeld(_) | Stored::Renewed(_) => {
                 Outcome::Expired.into()
             }

@@ -18,6 +18,7 @@ pub(crate) enum Kept {
     Released,
     Expired,
     Foreign,
+    Deadlock,
 }
 
 /// A kept answer.
@@ -141,6 +142,7 @@ impl Model {
             Kept::Released => Outcome::Released,
             Kept::Expired => Outcome::Expired,
             Kept::Foreign => Outcome::Foreign,
+            Kept::Deadlock => Outcome::Deadlock(Circle::default()),
         }
     }
 }

@@ -24,7 +24,10 @@ fn number(session: SessionId) -> u8 {
 }
 
 fn holder(number: u8) -> Holder {
-    let metadata = Metadata::from([("host".to_owned(), format!("h{number}"))]);
+    let mut metadata = Metadata::from([("host".to_owned(), format!("h{number}"))]);
+    if number % 2 == 0 {
+        metadata.insert(SERIAL.to_owned(), "true".to_owned());
+    }
     Holder { client_id: format!("c{number}"), ttl: Millis(10_000), metadata }
 }
 
@@ -133,6 +136,15 @@ impl Author {
                     None => known.unwrap_or(RequestId::Keyed { key: 0 }),
                 };
                 Command::Cancel { session, request, key }
+            }
+            Op::BreakDeadlock { who, on, late } => {
+                let (mut session, mut key) = (session(*who), key(*on));
+                let waits = model.waiting.iter().find(|waiter| waiter.ask.session == session && waiter.ask.key == key);
+                let waits = waits.or(model.waiting.first());
+                waits.inspect(|waiter| (session, key) = (waiter.ask.session, waiter.ask.key.clone()));
+                let arrival = waits.map_or(1, |waiter| waiter.arrival) - u64::from(*late);
+                let steps = vec![CircleStep { session, holder: "c".to_owned(), key: key.clone() }];
+                Command::BreakDeadlock(BreakDeadlock { key, session, arrival, circle: Circle { steps, length: 1 } })
             }
             Op::Configure(act) => {
                 self.last_key += 1;

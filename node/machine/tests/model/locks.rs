@@ -40,6 +40,8 @@ impl Holding {
 #[derive(Clone, Debug)]
 pub(crate) struct Waiter {
     pub(crate) ask: Acquire,
+    /// Which place this is of all that were ever taken.
+    pub(crate) arrival: u64,
     pub(crate) since: Stamp,
     pub(crate) since_wall: WallMs,
     pub(crate) until: Stamp,
@@ -102,7 +104,7 @@ impl Model {
     }
 
     /// Whether one more may hold a lock in this mode, beside those who do.
-    fn goes_with_the_holders(&self, key: &Key, mode: Mode) -> bool {
+    pub(crate) fn goes_with_the_holders(&self, key: &Key, mode: Mode) -> bool {
         let count = self.holders(key).count();
         match mode {
             Mode::Exclusive => count == 0,
@@ -276,8 +278,10 @@ impl Model {
             return self.keep_and_tell(session, request, Kept::Held, key);
         }
         self.enrolled(ask);
+        self.arrivals += 1;
         self.waiting.push(Waiter {
             ask: ask.clone(),
+            arrival: self.arrivals,
             since: self.now,
             since_wall: self.wall,
             until: self.now.after(ask.wait),

@@ -20,6 +20,7 @@ mod answers;
 mod author;
 mod census;
 mod configs;
+mod deadlocks;
 mod events;
 mod hooks;
 mod lanes;

@@ -66,6 +66,8 @@ pub(crate) struct Model {
     pub(crate) held: Vec<Holding>,
     /// Every request that waits, in the order of arrival.
     pub(crate) waiting: Vec<Waiter>,
+    /// How many places in queues were ever taken.
+    pub(crate) arrivals: u64,
     /// Locks that are closed after a loss.
     pub(crate) delays: Vec<Delay>,
     /// Every lock id that was ever given out.
@@ -149,6 +151,7 @@ impl Model {
             Command::Renew { request, key, lock_id, lease } => self.renew(*request, key, *lock_id, *lease, seen),
             Command::Break { key, reason } => self.break_open(key, reason),
             Command::Cancel { session, request, key } => self.cancel(*session, *request, key),
+            Command::BreakDeadlock(ask) => self.break_deadlock(ask),
             Command::Configure(ask) => self.configure(ask),
             Command::Proclaim { request, key, lock_id, value } => self.proclaim(*request, key, *lock_id, value, seen),
             Command::Register(ask) => self.register(ask),

@@ -98,6 +98,12 @@ pub(crate) enum Op {
         on: u8,
         asks: Option<Asks>,
     },
+    /// The waiter is part of a deadlock, as somebody found who may be late.
+    BreakDeadlock {
+        who: u8,
+        on: u8,
+        late: bool,
+    },
     /// A change of the configuration.
     Configure(Act),
     /// Something is done to an instance of a service.
@@ -361,6 +367,7 @@ fn op(theme: Theme) -> BoxedStrategy<Op> {
         3 => (on(), prop::bool::weighted(0.05)).prop_map(|(on, odd)| Op::Break { on, odd }),
         8 => (who(), on(), proptest::option::weighted(0.1, asks(theme)))
             .prop_map(|(who, on, asks)| Op::Cancel { who, on, asks }),
+        5 => (who(), on(), prop::bool::weighted(0.2)).prop_map(|(who, on, late)| Op::BreakDeadlock { who, on, late }),
         serve => services::act().prop_map(Op::Serve),
         configure => change,
         tick => Just(Op::Tick),

@@ -102,7 +102,9 @@ impl Model {
             }
             Query::Config { .. } | Query::Versions { .. } | Query::Configs { .. } => self.query_config(query),
             Query::Service { .. } | Query::Instance { .. } | Query::Services { .. } => self.query_services(query),
-            Query::Events { .. } | Query::Sample { .. } => panic!("these are compared by themselves"),
+            Query::Events { .. } | Query::Sample { .. } | Query::Waits { .. } => {
+                panic!("these are compared by themselves")
+            }
             Query::Hook { .. } | Query::Hooks { .. } | Query::DeadLetters { .. } => self.query_hook(query),
         }
     }
@@ -124,6 +126,7 @@ impl Model {
             shared: modes().filter(|mode| *mode == Mode::Shared).count() as u64,
             semaphore: modes().filter(|mode| matches!(mode, Mode::Semaphore { .. })).count() as u64,
             waiters: self.waiting.len() as u64,
+            serial_waiters: self.waiting.iter().filter(|waiter| self.is_serial(waiter.ask.session)).count() as u64,
             sessions: self.home.iter().filter(|open| open.closing.is_none()).count() as u64,
             grants_total: self.given.len() as u64,
             configs,
@@ -159,6 +162,7 @@ impl Model {
         self.compare_services(machine, dice)?;
         self.compare_hooks(machine, dice)?;
         self.compare_events(machine, dice)?;
+        self.compare_waits(machine)?;
         match dice % 4 {
             0 => self.compare_lists(machine, dice / 4),
             1 => self.compare_sessions(machine),

@@ -363,6 +363,12 @@ impl Backend for Fake {
         Ok([KeptAlive::Alive, KeptAlive::Ended, KeptAlive::Unknown][self.turn() % 3])
     }
 
+    async fn deadlocks(&self, _: Duration) -> Result<(Vec<Deadlock>, Seen), Error> {
+        self.fails()?;
+        let seen = Seen::default();
+        Ok((find(&seen), seen))
+    }
+
     fn map(&self) -> Arc<ShardMap> {
         Arc::default()
     }

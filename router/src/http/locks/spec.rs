@@ -95,6 +95,7 @@ pub(in super::super) fn calls() -> Vec<Described> {
             .writes(true)
             .answers::<Granted>(200, "It is held.", granted.clone())
             .refuses(&["held", "wait-timeout", "already-held", "mode-mismatch", "cancelled", "id-taken"])
+            .refuses(&["deadlock"])
             .refuses(grant),
         post("release", "/locks/{lockName}/release", "Gives a lock back")
             .about("To release what has ended already answers 410 `expired` and disturbs nobody.")

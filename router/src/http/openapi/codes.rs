@@ -25,6 +25,12 @@ pub(super) const CODES: &[(&str, u16, &str)] = &[
     ("request-timeout", 408, "The body did not arrive in time."),
     ("already-held", 409, "The session holds it by an earlier request; `lockId` says which grant that is."),
     ("cancelled", 409, "The wait was given up, by this request's own sender."),
+    (
+        "deadlock",
+        409,
+        "Sessions waited for each other, as `circle` says, and this wait was ended so that the others can \
+     go on: give back what you hold, and try again after a pause.",
+    ),
     ("foreign-instance", 409, "Another session has registered the instance meanwhile: it is that one's."),
     ("foreign-lock-id", 409, "The lock id is that of another lock."),
     ("held", 409, "Somebody else holds it, and the request did not wait: `holders` says who."),

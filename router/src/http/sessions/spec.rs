@@ -26,6 +26,10 @@ struct OpenSession {
     ttl: (),
     #[schema(value_type = Option<shapes::Metadata>)]
     metadata: (),
+    /// It does one thing at a time: while it waits for a lock, it gives nothing back. Circles of such sessions are
+    /// deadlocks, and are ended. Kept in its metadata, as `wardlock/serial`.
+    #[schema(value_type = Option<bool>)]
+    serial: (),
 }
 
 pub(in super::super) fn calls() -> Vec<Described> {
