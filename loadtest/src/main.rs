@@ -8,6 +8,7 @@ mod chaos;
 mod cluster;
 mod compare;
 mod config;
+mod deadlocks;
 mod elections;
 mod faults;
 #[cfg(test)]
@@ -58,7 +59,8 @@ These start a cluster of their own:
   wardlock-loadtest watch-through --changes 100000 --failovers 10 --reconnects 3
   wardlock-loadtest config --fill 10000
   wardlock-loadtest elections --elections 100
-  wardlock-loadtest services --instances 10000 --kill 1000";
+  wardlock-loadtest services --instances 10000 --kill 1000
+  wardlock-loadtest deadlocks --rings 2,5,50";
 
 /// Drives a Wardlock cluster, measures it and checks what it promises.
 #[derive(Parser)]
@@ -83,6 +85,7 @@ enum Command {
     #[command(hide = true)]
     Candidates(elections::candidates::Options),
     Services(Box<services::Options>),
+    Deadlocks(Box<deadlocks::Options>),
     #[command(hide = true)]
     Instances(services::instances::Options),
     Report(page::Options),
@@ -107,6 +110,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Elections(options) => elections::command(&options).await,
         Command::Candidates(options) => elections::candidates::command(&options).await,
         Command::Services(options) => services::command(&options).await,
+        Command::Deadlocks(options) => deadlocks::command(&options).await,
         Command::Instances(options) => services::instances::command(&options).await,
         Command::Report(options) => page::command(&options),
         Command::Compare(options) => compare::command(&options),

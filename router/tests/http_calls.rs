@@ -79,6 +79,7 @@ async fn every_outcome_of_an_acquire_has_its_status() {
         (Outcome::AlreadyHeld(grant(3)), 409, "already-held"),
         (Outcome::Mismatch { mode: Mode::Semaphore { permits: 2 } }, 409, "mode-mismatch"),
         (Outcome::Cancelled, 409, "cancelled"),
+        (Outcome::Deadlock(Circle::default()), 409, "deadlock"),
         (Outcome::TooOld, 409, "request-too-old"),
         (Outcome::Foreign, 409, "foreign-lock-id"),
         (Outcome::IdTaken, 409, "id-taken"),

@@ -18,6 +18,7 @@ use crate::{
     limits,
     lock::{Held, Lock},
     machine::Machine,
+    planted,
     query::Answer,
     queue::{Place, Waiter},
     seat::Stored,
@@ -176,7 +177,10 @@ impl Machine {
         let BreakDeadlock { key, session, arrival, circle } = ask;
         let Some(seat) = self.ledger.seats.find(&session) else { return Outcome::Done };
         let Some(at) = self.locks.find(&key) else { return Outcome::Done };
-        let place: Option<Place> = self.ledger.seats[seat].waits.get(at).filter(|place| place.arrival == arrival);
+        let place: Option<Place> = self.ledger.seats[seat]
+            .waits
+            .get(at)
+            .filter(|place| place.arrival == arrival || planted!("any-waiter-is-the-victim"));
         let Some(place) = place else { return Outcome::Done };
         let request = self.with_lock(at, |ledger, spot| {
             let waiter = ledger.leave(spot, place);

@@ -4,6 +4,7 @@
 mod asked_for;
 mod attachments;
 mod configuration;
+mod deadlocks;
 mod durable;
 mod early_end;
 mod expiry;
@@ -105,5 +106,6 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::<told::Told>::default(),
         Box::<registry::Registry>::default(),
         Box::<stale::Stale>::default(),
+        Box::<deadlocks::Deadlocks>::default(),
     ]
 }

@@ -2,6 +2,7 @@
 //! hold, renew, release and read, change the configuration, several things at once; they fall asleep past their TTL, and die. Some stand for
 //! election, and some only look on.
 
+pub mod diners;
 mod holder;
 pub mod instances;
 pub mod observers;

@@ -29,6 +29,23 @@ impl fmt::Debug for Believes {
 /// One request's number, in a run.
 pub type Op = u64;
 
+/// What somebody does about a fork, by its name.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Dines {
+    Wants(String),
+    Has(String),
+    /// It was refused; whether it is certain that it does not have it.
+    Unwanted(String, bool),
+    /// It was refused, for sessions waited for each other in this circle.
+    Victim(String, Vec<(SessionId, String)>),
+    Lets(String),
+    /// Whether it was told that it is free.
+    Let(String, bool),
+    /// It closes its session.
+    Leaves,
+}
+
 /// What a watch tells.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -270,6 +287,12 @@ pub enum Event {
         path: String,
         why: String,
     },
+    /// Somebody who does one thing at a time does something about a fork.
+    Dines {
+        client: u32,
+        session: SessionId,
+        what: Dines,
+    },
     Fault {
         what: String,
     },
@@ -321,6 +344,7 @@ impl Event {
             Event::StaleBegan { .. } => "paths to read stale",
             Event::StaleRead { .. } => "paths read stale",
             Event::StaleFailed { .. } => "paths not read stale",
+            Event::Dines { .. } => "dined",
             Event::Fault { .. } => "faults",
             Event::Healed => "healed",
             Event::Well => "well",

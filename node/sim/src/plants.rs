@@ -144,6 +144,10 @@ pub const ALL: &[(&str, Layer, &str)] = &[
     ("late-registration-runs-again", Layer::Machine, "a repeat brings an instance back that was taken off meanwhile"),
     ("replaced-instance-stays-indexed", Layer::Machine, "an instance goes with the session that had its id before"),
     ("sample-ignores-health", Layer::Machine, "a sample has instances that are not to be used"),
+    ("any-waiter-is-the-victim", Layer::Machine, "a deadlock that is over takes a later waiter out of its queue"),
+    ("one-look-shows-a-deadlock", Layer::Node, "a circle that never was at one moment counts as a deadlock"),
+    ("threads-count-as-stuck", Layer::Node, "a session that does many things at a time counts as stuck while it waits"),
+    ("deadlocks-stand", Layer::Cluster, "nobody ends a deadlock"),
     ("strangers-report-health", Layer::Machine, "anybody says how anybody's instance fares"),
 ];
 

@@ -16,7 +16,7 @@ use wardlock_router::{Client, Connected};
 
 use crate::{
     checks::End,
-    clients::{self, Life, Phase, observers, stale, watchers},
+    clients::{self, Life, Phase, diners, observers, stale, watchers},
     clock::Drifting,
     cluster::{Cluster, Shape},
     event::Event,
@@ -109,6 +109,9 @@ async fn story(random: &mut StdRng, settings: &Settings) -> Record {
     }
     for number in 401..=402 {
         tokio::spawn(stale::read(life(number, random)));
+    }
+    for number in 501..=503 {
+        tokio::spawn(diners::dine(life(number, random)));
     }
     sleep(Duration::from_millis(random.random_range(2_000..CALM.as_millis() as u64))).await;
     trouble(&mut injector, &mut cluster, &world, &mix, settings.faults_for, random).await;

@@ -20,11 +20,34 @@ use wardlock_placement::{
 };
 use wardlock_router::{
     Error, WatchError, WatchToken, Watched,
+    deadlock::{Deadlock, Seen, find},
     http::{Backend, Gateway, GatewayInfo, watch::Events},
 };
 use wardlock_wire::{GroupStatus, KeptAlive, Status};
 
 pub(crate) const SESSION: SessionId = SessionId(0x0001_0000_0000_0000_0000_0000_0000_9f3c);
+
+/// Two sessions that wait for each other.
+pub(crate) fn ring() -> Seen {
+    let mut seen = Seen::default();
+    for (arrival, name, holder) in [(1, "a", "ann"), (2, "b", "bob")] {
+        let session = |number: u64| SessionId(SESSION.0 + u128::from(number));
+        seen.add(
+            ShardId(1),
+            vec![Wait {
+                key: Key::lock(Name::new(name).expect("a name")),
+                session: session(arrival),
+                holder: holder.to_owned(),
+                serial: true,
+                arrival,
+                priority: 0,
+                since: WallMs(1_765_792_800_000 + arrival),
+                blockers: Blockers::All(vec![(session(3 - arrival), Token(arrival))]),
+            }],
+        );
+    }
+    seen
+}
 
 /// The token of every list.
 pub(crate) const TOKEN: &str = "AQEBAQU0k7EF";
@@ -185,7 +208,7 @@ impl Backend for Fake {
     }
 
     async fn deadlocks(&self, _: Duration) -> Result<(Vec<Deadlock>, Seen), Error> {
-        let seen = Seen::default();
+        let seen = ring();
         Ok((find(&seen), seen))
     }
 

@@ -17,6 +17,7 @@ use wardlock_machine::*;
 use wardlock_placement::{GroupId, NodeId, ShardMap};
 use wardlock_router::{
     Error, WatchError, WatchToken, Watched,
+    deadlock::{Deadlock, Seen, find},
     http::{
         Backend, Gateway, GatewayInfo, ServerConfig, openapi,
         path::{self, PREFIX, Route},
@@ -365,7 +366,8 @@ impl Backend for Fake {
 
     async fn deadlocks(&self, _: Duration) -> Result<(Vec<Deadlock>, Seen), Error> {
         self.fails()?;
-        let seen = Seen::default();
+        let mut seen = Seen::default();
+        seen.add(ShardId(1), machine::ring());
         Ok((find(&seen), seen))
     }
 
@@ -439,7 +441,7 @@ const HEADERS: [&str; 12] = [
     "if-none-match",
 ];
 
-const CALLS: [&str; 32] = [
+const CALLS: [&str; 33] = [
     "/locks/{}/acquire",
     "/locks/{}/release",
     "/locks/{}/renew",
@@ -472,6 +474,7 @@ const CALLS: [&str; 32] = [
     "/webhooks/{}",
     "/webhooks/{}/dead",
     "/webhooks/{}/redrive",
+    "/locks:deadlocks",
 ];
 
 /// A whole call: method, path, query, headers, body, in parts.

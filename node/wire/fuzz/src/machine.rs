@@ -19,7 +19,10 @@ pub fn session(number: u8) -> SessionId {
 }
 
 fn holder(number: u8) -> Holder {
-    let metadata = Metadata::from([("host".to_owned(), "h".to_owned())]);
+    let mut metadata = Metadata::from([("host".to_owned(), "h".to_owned())]);
+    if number % 2 == 0 {
+        metadata.insert(SERIAL.to_owned(), "true".to_owned());
+    }
     Holder { client_id: format!("client-{number}"), ttl: Millis(10_000), metadata }
 }
 
@@ -657,6 +660,21 @@ pub fn furnished() -> Machine {
     machine
 }
 
+/// Two sessions that wait for each other.
+pub fn ring() -> Vec<Wait> {
+    let wait = |number: u8| Wait {
+        key: key(number),
+        session: session(number),
+        holder: format!("client-{number}"),
+        serial: true,
+        arrival: number.into(),
+        priority: 0,
+        since: WallMs(number.into()),
+        blockers: Blockers::All(vec![(session(1 - number), Token(1 + u64::from(number)))]),
+    };
+    vec![wait(0), wait(1)]
+}
+
 /// A question as bytes, to a shard that has something of everything.
 ///
 /// It is answered, in bounds, and changes nothing.
@@ -722,6 +740,10 @@ pub fn queries(data: &[u8]) {
             assert!(view.as_ref().is_none_or(|view| view.name == key.name), "{view:?} to {query:?}");
         }
         (Query::DeadLetters { .. }, Answer::DeadLetters(_)) => {}
+        (Query::Waits { after }, Answer::Waits { waits, .. }) => {
+            assert!(waits.iter().all(|wait| after.as_ref().is_none_or(|after| wait.key > *after)));
+            assert!(waits.windows(2).all(|pair| pair[0].key <= pair[1].key), "a list out of order");
+        }
         (Query::Object { .. }, Answer::Object(_)) | (Query::Session { .. }, Answer::Session(_)) => {}
         _ => panic!("{answer:?} answers another question than {query:?}"),
     }

@@ -97,7 +97,16 @@ fn all_commands() -> Vec<Command> {
         Command::Release { request, key: key.clone(), lock_id },
         Command::Renew { request, key: key.clone(), lock_id, lease: Some(Millis(3_000)) },
         Command::Break { key: key.clone(), reason: "stuck".into() },
-        Command::Cancel { session, request, key },
+        Command::Cancel { session, request, key: key.clone() },
+        Command::BreakDeadlock(BreakDeadlock {
+            session,
+            arrival: 1,
+            circle: Circle {
+                steps: vec![CircleStep { session, holder: "client-1".into(), key: key.clone() }],
+                length: 2,
+            },
+            key,
+        }),
         Command::Proclaim { request, key: election, lock_id: leads, value: "stage 2".into() },
     ];
     all.extend((0..4).map(|n| Command::Acquire(acquire(n))));
@@ -154,6 +163,8 @@ fn all_queries() -> Vec<Query> {
         Query::Hook { key: Key::hook(machine::key(0).name) },
         Query::Hooks { after: Some("a".into()), limit: 2 },
         Query::DeadLetters { key: Key::hook(machine::key(0).name) },
+        Query::Waits { after: None },
+        Query::Waits { after: Some(machine::key(0)) },
         Query::Fence { checks: vec![(machine::key(0), Token(1)), (machine::key(1), Token(9))] },
     ]
 }
