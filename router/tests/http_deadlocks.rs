@@ -2,11 +2,15 @@
 
 mod http_support;
 
-use http_support::{Fake, body, send};
-use serde_json::json;
+use http_support::{Fake, send};
+use serde_json::{Value, json};
 use wardlock_machine::*;
 
 const SID: &str = "00010000000000000000000000009f3c";
+
+fn body(value: Value) -> Vec<u8> {
+    value.to_string().into_bytes()
+}
 
 #[tokio::test]
 async fn the_circles_are_listed_with_their_victims() {

@@ -26,7 +26,8 @@ struct Line<'a> {
     flags: Vec<&'a str>,
 }
 
-const FLAGS: [&str; 8] = ["shared", "election", "as-config", "as-lock", "as-service", "private", "healthy", "anybody"];
+const FLAGS: [&str; 9] =
+    ["serial", "shared", "election", "as-config", "as-lock", "as-service", "private", "healthy", "anybody"];
 
 impl<'a> Line<'a> {
     fn pair(&self, name: &str) -> Option<&'a str> {

@@ -25,7 +25,7 @@ fn number(session: SessionId) -> u8 {
 
 fn holder(number: u8) -> Holder {
     let mut metadata = Metadata::from([("host".to_owned(), format!("h{number}"))]);
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         metadata.insert(SERIAL.to_owned(), "true".to_owned());
     }
     Holder { client_id: format!("c{number}"), ttl: Millis(10_000), metadata }

@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(dines(&mut check, 4, 1, victim()), Ok(()));
         assert_eq!(dines(&mut check, 30, 1, Dines::Lets(fork(1))), Ok(()), "it was broken");
         let mut check = circle();
-        assert_eq!(dines(&mut check, 9, 3, Dines::Wants(fork(3))), Ok(()));
+        assert_eq!(dines(&mut check, 6, 3, Dines::Wants(fork(3))), Ok(()));
         dines(&mut check, 12, 3, Dines::Has(fork(3))).expect_err("nobody broke it");
     }
 

@@ -20,7 +20,7 @@ pub fn session(number: u8) -> SessionId {
 
 fn holder(number: u8) -> Holder {
     let mut metadata = Metadata::from([("host".to_owned(), "h".to_owned())]);
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         metadata.insert(SERIAL.to_owned(), "true".to_owned());
     }
     Holder { client_id: format!("client-{number}"), ttl: Millis(10_000), metadata }
