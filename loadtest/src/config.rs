@@ -8,7 +8,6 @@
 mod fill;
 
 use std::{
-    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -23,9 +22,10 @@ use wardlock_router::Client;
 
 use crate::{
     bench::quantile_ms,
-    cluster::{Cluster, Local, health, interrupt::interruptible},
-    run::{some_length, writable, write},
+    cluster::{Cluster, health, interrupt::interruptible},
+    run::some_length,
     target::PATIENCE,
+    trial::{Trial, Verdict},
     workload::Dice,
 };
 
@@ -64,18 +64,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "COUNT", default_value_t = 8, help_heading = "Filling", value_parser = clap::value_parser!(u32).range(1..=100))]
     versions: u32,
 
-    /// The cluster's nodes.
-    #[arg(long, value_name = "COUNT", default_value_t = 3, help_heading = "Cluster", value_parser = clap::value_parser!(u32).range(3..=9))]
-    nodes: u32,
-    /// Its shards.
-    #[arg(long, value_name = "COUNT", default_value_t = 16, help_heading = "Cluster", value_parser = clap::value_parser!(u32).range(1..=256))]
-    shards: u32,
-    #[command(flatten, next_help_heading = "Cluster")]
-    local: Local,
-
-    /// Writes the figures as JSON.
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    trial: Trial,
 }
 
 /// All figures.
@@ -102,18 +92,12 @@ struct Rate {
 
 /// The command.
 pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
-    if let Some(file) = &options.json {
-        writable(file)?;
-    }
-    let mut cluster = interruptible(Cluster::start(&options.local, options.nodes, options.shards)).await?;
+    let mut cluster = options.trial.cluster().await?;
     let outcome = interruptible(measure(options, &mut cluster)).await;
     cluster.end().await;
     let outcome = outcome?;
-    print!("{}", text(&outcome));
-    if let Some(file) = &options.json {
-        write(file, &serde_json::to_string(&outcome)?)?;
-    }
-    Ok(if outcome.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let (text, figures) = (text(&outcome), serde_json::to_string(&outcome)?);
+    options.trial.tell(&Verdict { text, figures, failures: outcome.failures })
 }
 
 async fn measure(options: &Options, cluster: &mut Cluster) -> anyhow::Result<Outcome> {
@@ -127,7 +111,7 @@ async fn measure(options: &Options, cluster: &mut Cluster) -> anyhow::Result<Out
         0 => (None, Vec::new()),
         _ => fill::fill(options, cluster, &clients).await.map(|(filled, failures)| (Some(filled), failures))?,
     };
-    let Options { clients, paths, size, shards, .. } = *options;
+    let Options { clients, paths, size, trial: Trial { shards, .. }, .. } = *options;
     Ok(Outcome { clients, paths, size, shards, writes, reads, filled, failures })
 }
 
@@ -189,9 +173,6 @@ fn text(outcome: &Outcome) -> String {
     }
     if let Some(filled) = &outcome.filled {
         text += &fill::text(filled);
-    }
-    for failure in &outcome.failures {
-        text += &format!("FAILED: {failure}\n");
     }
     text
 }

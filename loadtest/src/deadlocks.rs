@@ -12,7 +12,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -26,10 +25,10 @@ use wardlock_machine::limits;
 use wardlock_router::{Client, Guard, LockError, Session};
 
 use crate::{
-    cluster::{Cluster, Local, health, interrupt::interruptible},
+    cluster::{Cluster, health, interrupt::interruptible},
     faults::Spread,
     progress::Progress,
-    run::{writable, write},
+    trial::{Trial, Verdict},
 };
 
 /// How soon a victim is to be told.
@@ -65,17 +64,8 @@ pub(crate) struct Options {
     /// How many chains of ten wait beside.
     #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(..=1_000))]
     chains: u32,
-    /// The cluster's nodes.
-    #[arg(long, value_name = "COUNT", default_value_t = 3, help_heading = "Cluster", value_parser = clap::value_parser!(u32).range(3..=9))]
-    nodes: u32,
-    /// Its shards.
-    #[arg(long, value_name = "COUNT", default_value_t = 16, help_heading = "Cluster", value_parser = clap::value_parser!(u32).range(1..=256))]
-    shards: u32,
-    #[command(flatten, next_help_heading = "Cluster")]
-    local: Local,
-    /// Writes the figures as JSON.
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    trial: Trial,
 }
 
 /// How long the victims of rings of one length waited, and what went wrong.
@@ -83,32 +73,27 @@ type Seen = (BTreeMap<u32, Vec<f64>>, Vec<String>);
 
 /// The command.
 pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
-    if let Some(file) = &options.json {
-        writable(file)?;
-    }
-    let cluster = interruptible(Cluster::start(&options.local, options.nodes, options.shards)).await?;
+    let cluster = options.trial.cluster().await?;
     let seen = interruptible(run(options, &cluster)).await;
     cluster.end().await;
     let (told, failures) = seen?;
+    let mut text = String::new();
     let mut figures = BTreeMap::new();
     for (length, after) in told {
         let told = Spread::of(after);
         let s = |seconds: Option<f64>| seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.2}"));
         let (median, worst) = (s(told.median), s(told.max));
-        println!("{} rings of {length:>3}: the victim was told after p50 {median} s, worst {worst} s", options.rounds);
+        text += &format!(
+            "{} rings of {length:>3}: the victim was told after p50 {median} s, worst {worst} s\n",
+            options.rounds
+        );
         figures.insert(length, told);
     }
-    for failure in &failures {
-        println!("FAILED: {failure}");
-    }
     if failures.is_empty() {
-        println!("each ring had one victim, and everybody else got what it waited for");
+        text += "each ring had one victim, and everybody else got what it waited for\n";
     }
-    if let Some(file) = &options.json {
-        let figures = json!({"rounds": options.rounds, "toldAfterS": figures, "failures": failures});
-        write(file, &figures.to_string())?;
-    }
-    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let figures = json!({"rounds": options.rounds, "toldAfterS": figures, "failures": failures});
+    options.trial.tell(&Verdict { text, figures: figures.to_string(), failures })
 }
 
 async fn run(options: &Options, cluster: &Cluster) -> anyhow::Result<Seen> {

@@ -33,11 +33,12 @@ use self::{
     process::{Process, Said},
 };
 use crate::{
-    cluster::{Cluster, Local, health, interrupt::interruptible},
+    cluster::{Cluster, health, interrupt::interruptible},
     faults::Spread,
     progress::Progress,
-    run::{some_length, writable, write},
+    run::some_length,
     told::{News, Told},
+    trial::{Trial, Verdict},
 };
 
 /// How much later than the TTL the next may be in office after a kill, and how much later than the moment after a
@@ -75,25 +76,13 @@ pub(crate) struct Options {
     /// The sessions' TTL.
     #[arg(long, value_name = "LENGTH", default_value = "3s", value_parser = some_length)]
     ttl: Duration,
-    /// The cluster's nodes.
-    #[arg(long, value_name = "COUNT", default_value_t = 3, help_heading = "Cluster", value_parser = clap::value_parser!(u32).range(3..=9))]
-    nodes: u32,
-    /// Its shards.
-    #[arg(long, value_name = "COUNT", default_value_t = 16, help_heading = "Cluster", value_parser = clap::value_parser!(u32).range(1..=256))]
-    shards: u32,
-    #[command(flatten, next_help_heading = "Cluster")]
-    local: Local,
-    /// Writes the figures as JSON.
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    trial: Trial,
 }
 
 /// The command.
 pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
-    if let Some(file) = &options.json {
-        writable(file)?;
-    }
-    let mut cluster = interruptible(Cluster::start(&options.local, options.nodes, options.shards)).await?;
+    let mut cluster = options.trial.cluster().await?;
     let judged = interruptible(run(options, &mut cluster)).await;
     cluster.end().await;
     let (offices, mut failures) = judged?;
@@ -102,34 +91,28 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
     failures.extend(late("kill", &killed, kills, options.elections as usize));
     failures.extend(late("resignation", &resigned, resignations, options.elections as usize));
     let ms = |seconds: Option<f64>| seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{:.1}", seconds * 1e3));
-    println!(
-        "{} elections, {} candidates each, in {} processes",
+    let mut text = format!(
+        "{} elections, {} candidates each, in {} processes\n",
         options.elections, options.candidates, options.clients
     );
     for (what, spread) in [("a kill", &killed), ("a resignation", &resigned), ("a loss", &lost)] {
-        println!(
-            "after {what:<14} {:>5} times  the next was in office after p50 {} ms, p99 {} ms, worst {} ms",
+        text += &format!(
+            "after {what:<14} {:>5} times  the next was in office after p50 {} ms, p99 {} ms, worst {} ms\n",
             spread.count,
             ms(spread.median),
             ms(spread.p99),
             ms(spread.max)
         );
     }
-    for failure in &failures {
-        println!("FAILED: {failure}");
-    }
     if failures.is_empty() {
-        println!("never two in office, and every term above the last: {} terms", offices.terms());
+        text += &format!("never two in office, and every term above the last: {} terms\n", offices.terms());
     }
-    if let Some(file) = &options.json {
-        let figures = json!({
-            "elections": options.elections, "candidates": options.candidates, "clients": options.clients,
-            "ttlS": options.ttl.as_secs_f64(), "terms": offices.terms(), "afterKillS": killed,
-            "afterResignationS": resigned, "afterLossS": lost, "failures": failures,
-        });
-        write(file, &figures.to_string())?;
-    }
-    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let figures = json!({
+        "elections": options.elections, "candidates": options.candidates, "clients": options.clients,
+        "ttlS": options.ttl.as_secs_f64(), "terms": offices.terms(), "afterKillS": killed,
+        "afterResignationS": resigned, "afterLossS": lost, "failures": failures,
+    });
+    options.trial.tell(&Verdict { text, figures: figures.to_string(), failures })
 }
 
 /// Why changes of office are too late, or too few.

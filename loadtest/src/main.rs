@@ -32,6 +32,7 @@ mod table;
 mod target;
 mod through;
 mod told;
+mod trial;
 mod watch;
 mod webhooks;
 mod workload;

@@ -16,7 +16,7 @@ mod names;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::Path,
     process::{ExitCode, Stdio},
     time::{Duration, Instant},
 };
@@ -33,10 +33,11 @@ use tokio::{
 use wardlock_router::Client;
 
 use crate::{
-    cluster::{Cluster, Local, health, interrupt::interruptible},
+    cluster::{Cluster, health, interrupt::interruptible},
     faults::Spread,
     progress::Progress,
-    run::{some_length, writable, write},
+    run::some_length,
+    trial::{Trial, Verdict},
 };
 
 /// How much later than its TTL an instance may be gone.
@@ -73,17 +74,8 @@ pub(crate) struct Options {
     /// The sessions' TTL.
     #[arg(long, value_name = "LENGTH", default_value = "5s", value_parser = some_length)]
     ttl: Duration,
-    /// The cluster's nodes.
-    #[arg(long, value_name = "COUNT", default_value_t = 3, help_heading = "Cluster", value_parser = clap::value_parser!(u32).range(3..=9))]
-    nodes: u32,
-    /// Its shards.
-    #[arg(long, value_name = "COUNT", default_value_t = 16, help_heading = "Cluster", value_parser = clap::value_parser!(u32).range(1..=256))]
-    shards: u32,
-    #[command(flatten, next_help_heading = "Cluster")]
-    local: Local,
-    /// Writes the figures as JSON.
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    trial: Trial,
 }
 
 /// The service that an instance is of, and its id.
@@ -94,15 +86,12 @@ fn called(instance: u32, services: u32) -> (String, String) {
 /// The command.
 pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
     ensure!(options.kill < options.instances, "some must live: --kill is less than --instances");
-    if let Some(file) = &options.json {
-        writable(file)?;
-    }
-    let mut cluster = interruptible(Cluster::start(&options.local, options.nodes, options.shards)).await?;
+    let mut cluster = options.trial.cluster().await?;
     let seen = interruptible(run(options, &mut cluster)).await;
     cluster.end().await;
     let Seen { registered, mut ways } = seen?;
-    println!(
-        "{} instances of {} services registered in {:.1} s; {} killed, with a TTL of {:?}",
+    let mut text = format!(
+        "{} instances of {} services registered in {:.1} s; {} killed, with a TTL of {:?}\n",
         options.instances,
         options.services,
         registered.as_secs_f64(),
@@ -116,24 +105,19 @@ pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
         let gone = Spread::of(way.gone.values().map(Duration::as_secs_f64).collect());
         let s = |seconds: Option<f64>| seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.2}"));
         let (name, median, p99, worst) = (way.name, s(gone.median), s(gone.p99), s(gone.max));
-        println!("gone from {name} after p50 {median} s, p99 {p99} s, worst {worst} s, by {} looks", way.looks);
+        text +=
+            &format!("gone from {name} after p50 {median} s, p99 {p99} s, worst {worst} s, by {} looks\n", way.looks);
         figures.insert(way.field.to_owned(), json!({"goneAfterS": gone, "looks": way.looks}));
     }
-    for failure in &failures {
-        println!("FAILED: {failure}");
-    }
     if failures.is_empty() {
-        println!("each that was killed was gone in time, and none that lives was missing");
+        text += "each that was killed was gone in time, and none that lives was missing\n";
     }
-    if let Some(file) = &options.json {
-        let figures = json!({
-            "instances": options.instances, "services": options.services, "killed": options.kill,
-            "ttlS": options.ttl.as_secs_f64(), "registeredS": registered.as_secs_f64(), "ways": figures,
-            "failures": failures,
-        });
-        write(file, &figures.to_string())?;
-    }
-    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let figures = json!({
+        "instances": options.instances, "services": options.services, "killed": options.kill,
+        "ttlS": options.ttl.as_secs_f64(), "registeredS": registered.as_secs_f64(), "ways": figures,
+        "failures": failures,
+    });
+    options.trial.tell(&Verdict { text, figures: figures.to_string(), failures })
 }
 
 /// What was seen.

@@ -38,10 +38,11 @@ use wardlock_router::{Client, Error, Watch, WatchToken, Watched};
 
 use crate::{
     bench::quantile_ms,
-    cluster::{Cluster, Local, health, interrupt::interruptible},
+    cluster::{Cluster, health, interrupt::interruptible},
     faults::Spread,
     progress::Progress,
-    run::{some_length, writable, write},
+    run::some_length,
+    trial::{Trial, Verdict},
 };
 
 /// What all paths start with.
@@ -82,47 +83,20 @@ pub(crate) struct Options {
     /// How long a killed node stays down.
     #[arg(long, value_name = "LENGTH", default_value = "2s", value_parser = some_length)]
     down: Duration,
-    /// The cluster's nodes.
-    #[arg(long, value_name = "COUNT", default_value_t = 3, help_heading = "Cluster", value_parser = clap::value_parser!(u32).range(3..=9))]
-    nodes: u32,
-    /// Its shards.
-    #[arg(long, value_name = "COUNT", default_value_t = 16, help_heading = "Cluster", value_parser = clap::value_parser!(u32).range(1..=256))]
-    shards: u32,
-    #[command(flatten, next_help_heading = "Cluster")]
-    local: Local,
-    /// Writes the figures as JSON.
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    trial: Trial,
 }
 
 /// The command.
 pub(crate) async fn command(options: &Options) -> anyhow::Result<ExitCode> {
-    if let Some(file) = &options.json {
-        writable(file)?;
-    }
-    let mut cluster = interruptible(Cluster::start(&options.local, options.nodes, options.shards)).await?;
+    let mut cluster = options.trial.cluster().await?;
     let verdict = LocalSet::new().run_until(interruptible(run(options, &mut cluster))).await;
     let logs = verdict.as_ref().map_or(true, |verdict| !verdict.failures.is_empty()).then(|| cluster.keep_data());
     cluster.end().await;
     if let Some(logs) = logs {
         eprintln!("the nodes' logs are in {logs}");
     }
-    let verdict = verdict?;
-    print!("{}", verdict.text);
-    for failure in &verdict.failures {
-        println!("FAILED: {failure}");
-    }
-    if let Some(file) = &options.json {
-        write(file, &verdict.figures.to_string())?;
-    }
-    Ok(if verdict.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// What it came to.
-struct Verdict {
-    text: String,
-    figures: serde_json::Value,
-    failures: Vec<String>,
+    options.trial.tell(&verdict?)
 }
 
 /// What was done, and what was told of it.
@@ -316,7 +290,7 @@ fn verdict(options: &Options, ledger: &Ledger, wrote: Duration, outages: Vec<f64
         "p50Ms": quantile(0.5), "p99Ms": quantile(0.99), "worstMs": quantile(1.0),
         "wellAfterS": well, "failures": failures,
     });
-    Verdict { text, figures, failures }
+    Verdict { text, figures: figures.to_string(), failures }
 }
 
 /// Waits until so many changes are acknowledged.

@@ -5,6 +5,9 @@
 //! When the leadership ends the deliverers end with it, in the midst of whatever they do: the next leader's begin at
 //! the cursor that was logged last, so an event may be delivered twice and none is left out.
 //!
+//! A node that stops in order ends its deliverers first ([`Desk::close`]): they begin nothing more, and log what the
+//! targets have taken, so that the next leaders' do not deliver that again.
+//!
 //! What is to be told next, and how far that has come, is decided by [`outbox`], which is pure.
 
 mod deliver;
@@ -16,6 +19,7 @@ use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
 };
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wardlock_machine::{HookEpoch, Name};
 use wardlock_router::{
     Client,
@@ -26,6 +30,8 @@ use crate::{clock::Clock, group::Group};
 
 /// The most deliveries that a node has under way.
 const DELIVERIES: usize = 256;
+/// How long a stopping node's deliverers may take to end. Without a quorum they cannot log anything.
+const CLOSE: Duration = Duration::from_secs(2);
 
 /// Whether a replica leads: `None`, or a number that rises whenever its webhooks may have changed.
 pub type Leads = Option<u64>;
@@ -55,12 +61,32 @@ pub struct Desk {
     clock: Arc<dyn Clock>,
     /// Who may send now.
     turns: Arc<Semaphore>,
+    /// Nothing more is begun.
+    closing: CancellationToken,
+    deliverers: TaskTracker,
 }
 
 impl Desk {
     /// Of a node.
     pub fn new(settings: Settings, client: Client, clock: Arc<dyn Clock>) -> Arc<Desk> {
-        Arc::new(Desk { settings, client, clock, turns: Arc::new(Semaphore::new(DELIVERIES)) })
+        Arc::new(Desk {
+            settings,
+            client,
+            clock,
+            turns: Arc::new(Semaphore::new(DELIVERIES)),
+            closing: CancellationToken::new(),
+            deliverers: TaskTracker::new(),
+        })
+    }
+
+    /// Ends all deliverers, for good: each begins nothing more and logs how far it has come. Whoever still leads when
+    /// this begins can log that, so it comes before the leaderships are handed over.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        self.deliverers.close();
+        if tokio::time::timeout(CLOSE, self.deliverers.wait()).await.is_err() {
+            tracing::warn!("some progress of webhooks is not logged in time: what was delivered last comes once more");
+        }
     }
 }
 
@@ -83,7 +109,7 @@ pub async fn run(desk: Arc<Desk>, group: Group, mut leads: watch::Receiver<Leads
         for (name, revised) in hooks {
             running.entry(name.clone()).or_insert_with(|| {
                 let mut task = JoinSet::new();
-                task.spawn(deliver::run(Arc::clone(&desk), group.clone(), name));
+                task.spawn(desk.deliverers.track_future(deliver::run(Arc::clone(&desk), group.clone(), name)));
                 (revised, task)
             });
         }

@@ -272,6 +272,30 @@ fn each_event_is_delivered_in_order_through_failures_and_kills() {
     assert!(!texts_of(dir.path()).contains(&secret), "a log has the secret");
 }
 
+#[test]
+fn what_was_delivered_is_not_delivered_again_where_nodes_stop_in_order() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let target = Target::start();
+    let allowed = target.url("");
+    let mut dev = Dev::start(dir.path(), &["--processes", "--shards", "1", "--webhook-target", &allowed]);
+    added(&dev, &target.url("/ok"), "app/");
+    let all = |last: u64| (1..=last).map(|version| ("app/1".to_owned(), version)).collect::<Vec<_>>();
+    const ROUNDS: u64 = 4;
+    for round in 1..=ROUNDS {
+        put(&dev, "app/1", "v", &round.to_string());
+        wait_until("it arrives", PATIENCE, || versions(&target.taken("/ok")).last() == all(round).last());
+        let leader = |shards: &Answer| shards.json()["shards"][0]["leader"].as_u64();
+        let led = dev.until("/cluster/shards", PATIENCE, |shards| leader(shards).is_some());
+        let node = u32::try_from(leader(&led).unwrap()).unwrap();
+        dev.drain(node);
+        dev.restart(node);
+    }
+    put(&dev, "app/1", "v", "last");
+    wait_until("the last arrives", PATIENCE, || versions(&target.taken("/ok")).last() == all(ROUNDS + 1).last());
+    assert_eq!(versions(&target.taken("/ok")), all(ROUNDS + 1));
+}
+
 /// What the nodes' own logs say.
 fn texts_of(dir: &Path) -> String {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());

@@ -1,11 +1,13 @@
 //! The sockets: slow and idle connections, bounds, TLS, streams, and how it stops.
 
+mod authority;
 mod http_support;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use authority::Authority;
 use http_support::*;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -209,7 +211,7 @@ async fn beyond_loopback_strangers_stay_out() {
 
     let authority = Authority::new();
     let (chain, key) = authority.issue("localhost");
-    let identity = Identity::from_der(vec![authority.cert.clone()], chain, key).unwrap();
+    let identity = Identity::from_der(vec![authority.cert()], chain, key).unwrap();
     let tls = MutualTls::new(&identity).unwrap();
     let served = start(&Fake::new(), ServerConfig { tls: Some(tls), ..quick() }).await;
     let (chain, key) = authority.issue("client");
@@ -219,43 +221,6 @@ async fn beyond_loopback_strangers_stay_out() {
     let stranger = authority.client().with_client_auth_cert(stranger.0, stranger.1).unwrap();
     assert!(ask(stranger, served.addr).await.is_err());
     assert!(ask(authority.client().with_no_client_auth(), served.addr).await.is_err());
-}
-
-struct Authority {
-    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-    cert: CertificateDer<'static>,
-}
-
-type ClientBuilder = rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert>;
-
-impl Authority {
-    fn new() -> Authority {
-        let mut params = rcgen::CertificateParams::default();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let key = rcgen::KeyPair::generate().unwrap();
-        let cert = params.self_signed(&key).unwrap().der().clone();
-        Authority { issuer: rcgen::Issuer::new(params, key), cert }
-    }
-
-    fn issue(&self, name: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        (vec![cert.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
-    }
-
-    fn roots(&self) -> rustls::RootCertStore {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(self.cert.clone()).unwrap();
-        roots
-    }
-
-    fn client(&self) -> ClientBuilder {
-        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(self.roots())
-    }
 }
 
 async fn ask(config: rustls::ClientConfig, addr: SocketAddr) -> std::io::Result<String> {

@@ -17,6 +17,7 @@ use crate::{
     progress::Progress,
     target::PATIENCE,
     through,
+    trial::Trial,
 };
 
 /// How many writes or reads are under way at once.
@@ -101,7 +102,7 @@ pub(super) async fn fill(
     cluster: &mut Cluster,
     clients: &[Client],
 ) -> anyhow::Result<(Filled, Vec<String>)> {
-    let Options { fill: paths, fill_size: size, versions, nodes, .. } = *options;
+    let Options { fill: paths, fill_size: size, versions, trial: Trial { nodes, .. }, .. } = *options;
     let memory = |cluster: &Cluster, node| mb(cluster.pid(node).and_then(|pid| proc::memory(&[pid])));
     let before: Vec<f64> = (1..=nodes).map(|node| memory(cluster, node)).collect();
     let mut progress = Progress::new("versions of all paths", versions.into());

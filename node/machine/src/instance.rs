@@ -1,8 +1,8 @@
-//! An instance of a service: what it says of itself, how it fares, and how it is registered.
+//! An instance of a service: what it says of itself, and how it fares.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{command::Metadata, fields, ids::*};
+use crate::{command::Metadata, fields};
 
 /// How an instance fares, as it says itself or whoever watches over it. Nothing here probes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -56,45 +56,6 @@ impl InstanceSpec {
     pub fn is_address(text: &str) -> bool {
         fields::address(text)
     }
-}
-
-/// Asks for an instance to be registered, or for what is registered under its id to be replaced.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Register {
-    /// Makes a repeat harmless for [`limits::KEY_LIFE`](crate::limits::KEY_LIFE).
-    pub request: u128,
-    /// The service.
-    pub key: Key,
-    /// The instance's id in the service, at most [`limits::LABEL_BYTES`](crate::limits::LABEL_BYTES).
-    pub instance: Name,
-    /// The session with which it goes. It must be attached to this shard.
-    pub session: SessionId,
-    /// The session was opened for this instance alone, and is to be closed with it by whoever takes it off.
-    pub private: bool,
-    /// What it says of itself.
-    pub spec: InstanceSpec,
-    /// How it fares.
-    pub health: Health,
-}
-
-/// An instance is registered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Registered {
-    /// The shard's revision at which it became what it is.
-    pub revision: Revision,
-    /// When it was registered, by the leader's wall clock.
-    pub registered: WallMs,
-    /// The private session of what it replaced, where that is another: nobody needs it any more.
-    pub replaced: Option<SessionId>,
-}
-
-/// An instance is not registered any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deregistered {
-    /// The shard's revision of it.
-    pub revision: Revision,
-    /// Its private session, if it had one: nobody needs it any more.
-    pub private: Option<SessionId>,
 }
 
 /// How many instances fare how.

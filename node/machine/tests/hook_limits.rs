@@ -1,5 +1,8 @@
 //! Bounds of webhooks: what happens at them.
 
+mod damage;
+
+use damage::flip_each_bit;
 use wardlock_machine::*;
 
 struct Shard {
@@ -201,19 +204,7 @@ fn a_damaged_webhook_is_refused() {
     let again = SettleDead { request: shard.request(), key: hook("a"), redeliver: true };
     shard.one(Command::SettleDead(again));
     shard.advance("a", |ask| ask.dead = vec![letter(6, 2)]);
-    let bytes = shard.machine.snapshot();
-    let mut refused = 0;
-    for at in 0..bytes.len() {
-        for bit in 0..8 {
-            let mut damaged = bytes.clone();
-            damaged[at] ^= 1 << bit;
-            match Machine::restore(&damaged) {
-                Err(_) => refused += 1,
-                Ok(machine) => assert_eq!(Machine::restore(&machine.snapshot()), Ok(machine)),
-            }
-        }
-    }
-    assert!(refused > bytes.len(), "{refused} of {} were refused", 8 * bytes.len());
+    flip_each_bit(&shard.machine.snapshot(), |_| {});
 }
 
 /// Neither what a person reads nor what a shard answers has the secret in it.

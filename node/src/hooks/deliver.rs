@@ -36,10 +36,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
 /// How often it is looked whether a watch that could not be opened can be.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How long deliveries that are under way when the node stops may take, that they are not begun anew by the next.
+const LAST: Duration = Duration::from_millis(500);
 
-/// Delivers until it is stopped, or there is no such webhook.
+/// Delivers until it is stopped, the desk closes, or there is no such webhook.
 pub(super) async fn run(desk: Arc<Desk>, group: Group, name: Name) {
-    loop {
+    while !desk.closing.is_cancelled() {
         let Some(work) = group.replica.machine(|machine| machine.hook_work(&name)).flatten() else { return };
         let mut deliverer = Deliverer { desk: &desk, name: &name, epoch: work.epoch };
         match desk.settings.targets.check(&work.url) {
@@ -48,16 +50,18 @@ pub(super) async fn run(desk: Arc<Desk>, group: Group, name: Name) {
                 counter!("wardlock_webhook_deliveries_total", "result" => "refused").increment(1);
                 // Told in its view. Only another webhook or another configuration changes that.
                 if deliverer.complain(&work, refused.to_string()).await {
-                    return pending().await;
+                    return desk.closing.cancelled().await;
                 }
             }
         }
-        tokio::time::sleep(PAUSE).await;
+        desk.closing.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
     }
 }
 
 /// One attempt's end.
 type Ended = (Attempt, Result<(), String>);
+/// The webhook's next change, once progress is logged; `None` where it was not taken for certain.
+type Logging = Pin<Box<dyn Future<Output = Option<HookEpoch>> + Send>>;
 
 struct Deliverer<'a> {
     desk: &'a Arc<Desk>,
@@ -84,15 +88,16 @@ impl Drop for Outstanding {
 }
 
 impl Deliverer<'_> {
-    /// Delivers until something was changed by others.
+    /// Delivers until something was changed by others, or the desk closes.
     async fn serve(&mut self, work: HookWork, target: Target) {
         let poster = Arc::new(Poster::new(target, self.desk.settings.roots.clone()));
         let HookWork { cursor, dead, again, error, .. } = work.clone();
         let mut outbox = Outbox::new(cursor.clone(), dead, again, error, self.desk.settings.retry_for);
         let mut outstanding = Outstanding::default();
-        let Some(mut watch) = self.open(&work, &mut outbox).await else { return };
+        let opened = self.desk.closing.run_until_cancelled(self.open(&work, &mut outbox)).await.flatten();
+        let Some(mut watch) = opened else { return };
         let mut ended: FuturesUnordered<BoxFuture<'static, Ended>> = FuturesUnordered::new();
-        let mut logging: Option<Pin<Box<dyn Future<Output = Option<HookEpoch>> + Send>>> = None;
+        let mut logging: Option<Logging> = None;
         let mut logged = cursor;
         let clock = Arc::clone(&self.desk.clock);
         let mut due: Option<Duration> = None;
@@ -123,6 +128,7 @@ impl Deliverer<'_> {
             let wake = wake.saturating_sub(now).max(Duration::from_millis(1));
             tokio::select! {
                 biased;
+                () = self.desk.closing.cancelled() => break,
                 epoch = wait(&mut logging) => {
                     logging = None;
                     match epoch {
@@ -148,6 +154,20 @@ impl Deliverer<'_> {
                 }
                 () = tokio::time::sleep(wake) => {}
             }
+        }
+        let last = async {
+            while let Some((attempt, result)) = ended.next().await {
+                self.took(&mut outbox, attempt, result, clock.now());
+            }
+        };
+        let _ = tokio::time::timeout(LAST, last).await;
+        if logging.is_some() {
+            let Some(epoch) = wait(&mut logging).await else { return };
+            self.epoch = epoch;
+        }
+        if outbox.results() > 0 {
+            outbox.position(Cursor::from(&watch.token()));
+            self.log(outbox.progress()).await;
         }
     }
 
@@ -228,8 +248,7 @@ impl Deliverer<'_> {
         }
     }
 
-    /// Logs progress; the webhook's next change, or `None` where it was not taken for certain.
-    fn log(&self, progress: Progress) -> Pin<Box<dyn Future<Output = Option<HookEpoch>> + Send>> {
+    fn log(&self, progress: Progress) -> Logging {
         let Progress { cursor, dead, settled, delivered, failed, error } = progress;
         let (client, key, epoch) = (self.desk.client.clone(), Key::hook(self.name.clone()), self.epoch);
         let advance = Advance { key, epoch, cursor, dead, settled, delivered, failed, error };
@@ -267,7 +286,7 @@ impl Deliverer<'_> {
     }
 }
 
-async fn wait(logging: &mut Option<Pin<Box<dyn Future<Output = Option<HookEpoch>> + Send>>>) -> Option<HookEpoch> {
+async fn wait(logging: &mut Option<Logging>) -> Option<HookEpoch> {
     match logging {
         Some(logging) => logging.await,
         None => pending().await,

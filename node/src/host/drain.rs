@@ -1,4 +1,4 @@
-//! Leaving in order: leaderships go to nodes that take them, before the groups stop.
+//! Leaving in order: what was delivered is logged, then leaderships go to nodes that take them, before the groups stop.
 //!
 //! A leader that has begun to transfer serves nobody until another is elected. So whoever is to take a
 //! leadership is asked first: it must be there and not be stopping itself. Where nobody takes any, as when
@@ -35,12 +35,14 @@ impl Host {
         matches!(timeout(ANSWER, asked).await, Ok(Ok(Response::Status(_))))
     }
 
-    /// Gives every leadership of this node away, as far as there are takers, and takes none any more.
+    /// Ends what is delivered to webhooks and gives every leadership of this node away, as far as there are takers, and takes none any more.
     pub(super) async fn hand_over(&self) {
         self.draining.store(true, Ordering::SeqCst);
         for group in &self.groups {
             group.raft.runtime_config().elect(false);
         }
+        // Only a leader can.
+        self.desk.close().await;
         let until = Instant::now() + PATIENCE;
         for round in 0_usize.. {
             let leading = self.leading();

@@ -147,7 +147,18 @@ impl Dev {
 
     /// Kills a node as the kernel would: no warning.
     pub fn kill(&mut self, node: u32) {
-        self.signal(node, Signal::KILL);
+        self.end(node, Signal::KILL);
+    }
+
+    /// Asks a node to stop, and waits until it has.
+    pub fn drain(&mut self, node: u32) {
+        self.end(node, Signal::TERM);
+        let pid = self.nodes[&node].0;
+        wait_until("the node stops", PATIENCE, || !runs(pid));
+    }
+
+    fn end(&mut self, node: u32, signal: Signal) {
+        self.signal(node, signal);
         // One that this test started again is its child.
         let pid = self.nodes[&node].0;
         if let Some(at) = self.restarted.iter().position(|child| child.id() == pid) {
