@@ -175,7 +175,7 @@ fn all_messages() -> Vec<Message> {
     let addresses = Node { quic: "h:1".into(), http: Some("h:2".into()), domain: None };
     let mut bodies: Vec<Body> = vec![
         Body::Map { known: MapVersion(3), wait_ms: 100 },
-        Body::Report(Report { node: NodeId(1), addresses, leads: vec![group, GroupId(4)] }),
+        Body::Report(Report { node: NodeId(1), addresses, leads: vec![group, GroupId(4)], waits: vec![group] }),
         Body::Transfer { group, to: NodeId(2) },
         Body::Status,
         Body::Confirm(vec![Claim { group, to: ReplicaId(8), vote: VOTE }; 2]),
